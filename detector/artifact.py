@@ -1,0 +1,125 @@
+"""A calibration artifact: one safetensors file with the numbers and a JSON manifest.
+
+Saving is atomic. Loading verifies a digest over manifest and numbers, whose first twelve
+characters are the artifact's id. No pickle anywhere.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import torch
+from pydantic import ValidationError
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from detector.detector import Detector, FittedLook
+from detector.errors import ArtifactError, CorruptArtifactError
+from detector.gaussian import DiagonalGaussians, LayerGaussians
+from detector.manifest import LookManifest, Manifest
+from detector.scores import FittedScore
+from detector.trajectory import look_name, parse_look
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A detector and the manifest that says what it holds for."""
+
+    detector: Detector
+    manifest: Manifest
+    id: str
+
+    @classmethod
+    def of(cls, detector: Detector, manifest: Manifest) -> Artifact:
+        return cls(detector, manifest, _digest(manifest, _tensors(detector))[:12])
+
+    def save(self, path: Path) -> None:
+        """Write the artifact, or leave what was there. Raises ArtifactError."""
+        stored = _tensors(self.detector)
+        metadata = {
+            "manifest": self.manifest.model_dump_json(),
+            "digest": _digest(self.manifest, stored),
+        }
+        temporary = path.with_name(f".{path.name}.{os.getpid()}")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            temporary.write_bytes(save(stored, metadata))
+            os.replace(temporary, path)
+        except OSError as error:
+            temporary.unlink(missing_ok=True)
+            raise ArtifactError(
+                f"artifact {str(path)!r} cannot be written ({error.strerror}): choose a "
+                "writable path",
+                param="artifact",
+            ) from None
+
+
+def load(path: Path) -> Artifact:
+    """Read an artifact. Raises ArtifactError, or CorruptArtifactError if damaged."""
+    if not path.is_file():
+        raise ArtifactError(
+            f"artifact {str(path)!r} is not a file: make one with `python -m calibration fit`",
+            param="artifact",
+        )
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            stored = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        manifest = Manifest.model_validate_json(metadata["manifest"])
+        digest = _digest(manifest, stored)
+        if digest != metadata["digest"]:
+            raise ValueError("its digest differs from its content")
+        looks = tuple(_look(index, look, stored) for index, look in enumerate(manifest.looks))
+        detector = Detector(looks, stored["calibration"], manifest.alpha, manifest.guarantee)
+    except (SafetensorError, ValidationError, KeyError, ValueError) as error:
+        reason = str(error).splitlines()[0] if isinstance(error, ValueError) else "not readable"
+        raise CorruptArtifactError(
+            f"artifact {str(path)!r} is damaged or no artifact ({reason}): restore it or make "
+            "it again with `python -m calibration fit`",
+            param="artifact",
+        ) from None
+    return Artifact(detector, manifest, digest[:12])
+
+
+def look_manifests(detector: Detector) -> tuple[LookManifest, ...]:
+    """The manifest's lines about a detector's looks."""
+    return tuple(
+        LookManifest(
+            look=look_name(fitted.look),
+            score=fitted.score.name,
+            order=fitted.score.order,
+            location=fitted.location,
+            scale=fitted.scale,
+        )
+        for fitted in detector.looks
+    )
+
+
+def _tensors(detector: Detector) -> dict[str, Tensor]:
+    stored = {"calibration": detector.calibration}
+    for index, fitted in enumerate(detector.looks):
+        for field in fields(fitted.score.gaussians):
+            tensor: Tensor = getattr(fitted.score.gaussians, field.name)
+            stored[f"look.{index}.{field.name}"] = tensor.contiguous()
+    return stored
+
+
+def _look(index: int, look: LookManifest, stored: dict[str, Tensor]) -> FittedLook:
+    kind = DiagonalGaussians if look.score == "tv-reference" else LayerGaussians
+    gaussians = kind(**{field.name: stored[f"look.{index}.{field.name}"] for field in fields(kind)})
+    score = FittedScore(look.score, look.order, gaussians)
+    return FittedLook(parse_look(look.look), score, look.location, look.scale)
+
+
+def _digest(manifest: Manifest, stored: dict[str, Tensor]) -> str:
+    digest = hashlib.sha256(json.dumps(manifest.model_dump(mode="json"), sort_keys=True).encode())
+    for name in sorted(stored):
+        tensor = stored[name]
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.contiguous().view(torch.uint8).numpy().data)
+    return digest.hexdigest()

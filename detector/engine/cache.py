@@ -1,0 +1,97 @@
+"""The keys and values of running requests: one dense slot each.
+
+A duck-typed stand-in for transformers' cache. The engine says what the next forward pass
+is (`prompts`, `chunk` or `decode`), and the model's attention layers call `update` in it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedConfig
+
+Write = Callable[[Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
+
+
+class SlotCache:
+    """Per layer, keys and values (n_slots, kv_heads, max_length, head_dim)."""
+
+    is_compileable = False
+
+    def __init__(
+        self,
+        config: PreTrainedConfig,
+        n_slots: int,
+        max_length: int,
+        dtype: torch.dtype,
+        device: torch.device,
+    ) -> None:
+        heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+        head_dim = (
+            getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+        )
+        shape = (n_slots, heads, max_length, head_dim)
+        layers = range(config.num_hidden_layers)
+        self._keys = [torch.zeros(shape, dtype=dtype, device=device) for _ in layers]
+        self._values = [torch.zeros(shape, dtype=dtype, device=device) for _ in layers]
+        self._write: Write | None = None
+
+    def prompts(self, rows: Tensor, slots: Tensor) -> None:
+        """Next: whole prompts, right-padded; keep batch rows `rows` in `slots`."""
+
+        def write(
+            keys: Tensor, values: Tensor, key: Tensor, value: Tensor
+        ) -> tuple[Tensor, Tensor]:
+            if len(rows):
+                keys[slots, :, : key.shape[2]] = key[rows]
+                values[slots, :, : key.shape[2]] = value[rows]
+            return key, value
+
+        self._write = write
+
+    def chunk(self, slot: int, start: int) -> None:
+        """Next: one request's tokens from position `start`, seeing all before them."""
+
+        def write(
+            keys: Tensor, values: Tensor, key: Tensor, value: Tensor
+        ) -> tuple[Tensor, Tensor]:
+            stop = start + key.shape[2]
+            keys[slot, :, start:stop] = key[0]
+            values[slot, :, start:stop] = value[0]
+            return keys[slot : slot + 1, :, :stop], values[slot : slot + 1, :, :stop]
+
+        self._write = write
+
+    def decode(self, positions: Tensor, length: int) -> None:
+        """Next: one token for each of slots 0..n-1 at `positions` (n,); keys are seen up
+        to `length`, beyond which the mask must hide nothing that is needed.
+        """
+        slots = torch.arange(len(positions), device=positions.device)
+
+        def write(
+            keys: Tensor, values: Tensor, key: Tensor, value: Tensor
+        ) -> tuple[Tensor, Tensor]:
+            keys[slots, :, positions] = key[:, :, 0]
+            values[slots, :, positions] = value[:, :, 0]
+            return keys[: len(slots), :, :length], values[: len(slots), :, :length]
+
+        self._write = write
+
+    def update(
+        self, key: Tensor, value: Tensor, layer: int, *args: Any, **kwargs: Any
+    ) -> tuple[Tensor, Tensor]:
+        """Called by the model's attention: store this pass's keys, return all to attend."""
+        assert self._write is not None
+        return self._write(self._keys[layer], self._values[layer], key, value)
+
+    def move(self, source: int, target: int, length: int) -> None:
+        """Copy a slot's first `length` positions to another slot."""
+        for tensor in (*self._keys, *self._values):
+            tensor[target, :, :length] = tensor[source, :, :length]
+
+    def get_seq_length(self, layer: int = 0) -> int:
+        """Positions are always passed to the model explicitly."""
+        return 0

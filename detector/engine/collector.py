@@ -1,0 +1,105 @@
+"""Collects trajectories inside the model's forward pass, by hooks on its layers.
+
+Nothing is kept a token: prefill yields means over spans of positions, decode adds each
+layer's newest state to a running float32 sum a slot.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from detector.errors import UnsupportedModelError
+
+Span = tuple[int, int]
+"""Positions start..stop-1 of one sequence."""
+
+
+@dataclass(frozen=True)
+class _Prefill:
+    weights: Tensor  # (rows, spans, positions): each span's mean as a weighted sum
+    means: Tensor  # (L + 1, rows, spans, d)
+
+
+class Collector:
+    """Hooks on a decoder's layers and the running sums of its slots.
+
+    sums: float32 (L + 1, n_slots, d).
+    """
+
+    def __init__(self, model: PreTrainedModel, n_slots: int) -> None:
+        layers = decoder_layers(model)
+        self.n_planes = len(layers) + 1
+        self._width = model.config.get_text_config().hidden_size
+        self._device = model.device
+        self.sums = torch.zeros(self.n_planes, n_slots, self._width, device=self._device)
+        self._prefill: _Prefill | None = None
+        self._n_decoding = 0
+        self._handles = [
+            layers[0].register_forward_pre_hook(self._on_embedding, with_kwargs=True),
+            *(
+                layer.register_forward_hook(self._on_layer(plane))
+                for plane, layer in enumerate(layers, start=1)
+            ),
+        ]
+
+    def close(self) -> None:
+        """Take the hooks off the model."""
+        for handle in self._handles:
+            handle.remove()
+
+    def prefill(self, spans: Sequence[Sequence[Span]], n_positions: int) -> Tensor:
+        """Next: a prefill of len(spans) rows. Returns where the means over each row's spans
+        will be, (L + 1, rows, most spans of a row, d).
+        """
+        weights = torch.zeros(len(spans), max(map(len, spans)), n_positions)
+        for row, row_spans in enumerate(spans):
+            for index, (start, stop) in enumerate(row_spans):
+                weights[row, index, start:stop] = 1 / (stop - start)
+        means = torch.zeros(self.n_planes, *weights.shape[:2], self._width, device=self._device)
+        self._prefill = _Prefill(weights.to(self._device), means)
+        return means
+
+    def decode(self, n: int) -> None:
+        """Next: a decode step; its states are added to the sums of slots 0..n-1."""
+        self._prefill = None
+        self._n_decoding = n
+
+    def move(self, source: int, target: int) -> None:
+        self.sums[:, target] = self.sums[:, source]
+
+    def _collect(self, plane: int, states: Tensor) -> None:
+        if self._prefill is not None:
+            torch.bmm(self._prefill.weights, states.float(), out=self._prefill.means[plane])
+        elif self._n_decoding:
+            self.sums[plane, : self._n_decoding] += states[:, -1]
+
+    def _on_embedding(
+        self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> None:
+        self._collect(0, args[0] if args else kwargs["hidden_states"])
+
+    def _on_layer(self, plane: int) -> Callable[[nn.Module, Any, Any], None]:
+        def hook(module: nn.Module, args: Any, output: Any) -> None:
+            self._collect(plane, output[0] if isinstance(output, tuple) else output)
+
+        return hook
+
+
+def decoder_layers(model: PreTrainedModel) -> nn.ModuleList:
+    """The stack of decoder layers, layer 1 first. Raises UnsupportedModelError."""
+    decoder = model.get_decoder()
+    for name in ("layers", "h"):
+        layers = getattr(decoder, name, None)
+        if isinstance(layers, nn.ModuleList) and len(layers):
+            return layers
+    raise UnsupportedModelError(
+        f"model type {model.config.model_type!r} has no stack of decoder layers to hook: use "
+        "a decoder-only model of the Llama, Qwen or Mistral kind",
+        param="model",
+    )

@@ -1,0 +1,53 @@
+"""One request to the engine, with everything that is true of it alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+from transformers import LogitsProcessorList
+
+from detector.manifest import Sampling
+
+Finish = Literal["stop", "length", "judged", "traced", "cancelled"]
+"""Why a request ended: an end token, max_tokens, the observer, a trace's end, `cancel`."""
+
+
+@dataclass(eq=False)
+class Request:
+    """A prompt to generate from, or a prompt and response to trace (teacher-forced).
+
+    `question`, where given, is judged at the prompt look in place of `prompt`. With
+    `response` given nothing is generated, and `max_tokens` and `sampling` have no part.
+    """
+
+    prompt: tuple[int, ...]
+    max_tokens: int = 1
+    sampling: Sampling = field(default_factory=Sampling)
+    seed: int | None = None
+    question: tuple[int, ...] | None = None
+    response: tuple[int, ...] | None = None
+
+    # What the engine knows of it while it runs.
+    generated: list[int] = field(default_factory=list)
+    n_cached: int = 0
+    cancelled: bool = False
+    processors: LogitsProcessorList | None = None
+    generator: torch.Generator | None = None
+
+    @property
+    def n_positions(self) -> int:
+        """The most positions that the request can come to occupy in one sequence."""
+        if self.response is not None:
+            return len(self.prompt) + len(self.response)
+        return len(self.prompt) + self.max_tokens
+
+
+@dataclass(frozen=True)
+class Step:
+    """What one engine step did for one request: a token, an end, or both."""
+
+    request: Request
+    token: int | None = None
+    finish: Finish | None = None

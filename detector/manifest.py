@@ -1,0 +1,116 @@
+"""What an artifact says about itself, as it is written in JSON.
+
+`Fingerprint` identifies the model that made the trajectories; `Context` says under which
+prompts and sampling; `Manifest` holds both beside what was fitted and from what.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from detector.conformal import Guarantee
+from detector.errors import ArtifactMismatchError
+from detector.scores import ScoreName
+
+Judged = Literal["question", "conversation"]
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Fingerprint(_Frozen):
+    """What must be equal for two trajectories to be comparable.
+
+    `weights`, `tokenizer` and `chat_template` are SHA-256 digests.
+    """
+
+    weights: str
+    tokenizer: str
+    chat_template: str
+    dtype: str
+    layer_convention: str
+
+
+class Sampling(_Frozen):
+    """How response tokens are drawn. Temperature 0 is greedy; top_k 0 is no limit."""
+
+    temperature: float = Field(default=0.0, ge=0.0, le=2.0)
+    top_p: float = Field(default=1.0, gt=0.0, le=1.0)
+    top_k: int = Field(default=0, ge=0)
+
+
+class Context(_Frozen):
+    """Under which conditions the calibration's trajectories came about.
+
+    `judged` is what the prompt look sees: the last user message rendered alone by
+    `template` ("question"), or the whole served prompt ("conversation"). `template` is
+    "chat" for the tokenizer's own chat template, or a text with {question} in it.
+    `system_prompts` are SHA-256 digests of the system prompts met in calibration.
+    """
+
+    judged: Judged = "question"
+    template: str = "chat"
+    sampling: Sampling = Sampling()
+    max_tokens: int = Field(default=1, ge=1)
+    system_prompts: tuple[str, ...] = ()
+
+
+class LookManifest(_Frozen):
+    look: str
+    score: ScoreName
+    order: int = Field(ge=0)
+    location: float
+    scale: float = Field(gt=0)
+
+
+class Source(_Frozen):
+    """A questions file: its name, distinct questions, and SHA-256 of its bytes."""
+
+    name: str
+    n_questions: int
+    sha256: str
+
+
+class Splits(_Frozen):
+    fit: int
+    conformal: int
+    holdout: int
+
+
+class Manifest(_Frozen):
+    """Everything in an artifact but the numbers."""
+
+    format: Literal[1] = 1
+    scope: str
+    model_name: str
+    n_layers: int
+    hidden_size: int
+    fingerprint: Fingerprint
+    context: Context
+    looks: tuple[LookManifest, ...]
+    alpha: float = Field(gt=0, lt=1)
+    guarantee: Guarantee
+    splits: Splits
+    sources: tuple[Source, ...]
+
+    def require(self, served: Fingerprint, model_name: str) -> None:
+        """Raise ArtifactMismatchError unless `served` is the model calibrated."""
+        differing = [
+            f"{name} (calibrated {_short(value)}, served {_short(getattr(served, name))})"
+            for name, value in self.fingerprint
+            if value != getattr(served, name)
+        ]
+        if differing:
+            raise ArtifactMismatchError(
+                f"the artifact was calibrated for {self.model_name!r} and does not match "
+                f"{model_name!r} in {', '.join(differing)}: serve the calibrated model or "
+                "calibrate this one",
+                param="artifact",
+            )
+
+
+def _short(value: str) -> str:
+    return value[:12]

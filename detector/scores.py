@@ -1,0 +1,116 @@
+"""Scores of trajectories: pure functions beneath, one fitted object above.
+
+Higher = more OOD. A function takes a batch and returns one number a trajectory:
+
+- `mean_distance`: squared Mahalanobis distance averaged over layers.
+- `volatility`: TV score, the mean absolute change of a distance from layer to layer.
+- `reference_distances`: the distance in the code released with the TV paper.
+
+`FittedScore` binds one of them to what it learned from the fit split.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+
+from detector.errors import CalibrationError
+from detector.gaussian import DiagonalGaussians, LayerGaussians
+from detector.trajectory import difference
+
+ORDERS = range(6)
+"""Orders of differential smoothing, k = 0..5 (arXiv 2405.14039)."""
+
+_REFERENCE_MAX_ORDER = 5
+
+
+def mean_distance(distances: Tensor) -> Tensor:
+    """Mean over layers of squared Mahalanobis distances: (n, planes) -> (n,)."""
+    return distances.mean(1)
+
+
+def volatility(distances: Tensor) -> Tensor:
+    """TV score: mean over l of |f(y_l) - f(y_{l-1})|, (n, planes) -> (n,).
+
+    Trajectory volatility of arXiv 2405.14039 (NeurIPS 2024); f is the distance to the
+    layer's in-distribution Gaussian.
+    """
+    return distances.diff(dim=1).abs().mean(1)
+
+
+def reference_distances(trajectories: Tensor, gaussians: DiagonalGaussians, order: int) -> Tensor:
+    """Distances as the code released with arXiv 2405.14039 takes them.
+
+    (n, L + 1, d) -> (n, L - 6): sqrt(sum_i z_i^4) with z_i the standardised coordinate of
+    the k-th difference, over layers 1..L-6 whatever the order (score_utils.py there).
+    Means differ, variances add (`D_{k+1} = D_k[1:] - D_k[:-1]`,
+    `V_{k+1} = V_k[1:] + V_k[:-1]`). Pooling is ours, not theirs: their trajectory mixes
+    in the first prompt token.
+    """
+    centred = difference((trajectories - gaussians.mean)[:, 1:].double(), order)
+    variance = gaussians.variance[1:].double()
+    for _ in range(order):
+        variance = variance[1:] + variance[:-1]
+    n_planes = trajectories.shape[1] - _REFERENCE_MAX_ORDER - 2
+    squares = centred[:, :n_planes].square() / variance[:n_planes]
+    distances: Tensor = torch.linalg.vector_norm(squares, dim=2)
+    return distances.float()
+
+
+ScoreName = Literal["mahalanobis", "tv-paper", "tv-reference"]
+SCORE_NAMES: tuple[ScoreName, ...] = get_args(ScoreName)
+
+
+@dataclass(frozen=True)
+class FittedScore:
+    """A score and the in-distribution Gaussians it measures against.
+
+    "mahalanobis": `mean_distance` under Ledoit-Wolf covariances (per layer: Lee et al.,
+    2018, arXiv 1807.03888; the mean over layers is ours). "tv-paper": `volatility` of the
+    same distances, the paper's definition. "tv-reference": `volatility` of
+    `reference_distances`, the paper's released code.
+    """
+
+    name: ScoreName
+    order: int
+    gaussians: LayerGaussians | DiagonalGaussians
+
+    @classmethod
+    def fit(
+        cls, name: ScoreName, planes: Iterable[Tensor], *, order: int = 0, rank: int | None = None
+    ) -> FittedScore:
+        """Fit on planes (n, d), one a layer, in order.
+
+        `rank` caps the covariance's low-rank part and has no meaning for "tv-reference".
+        Raises CalibrationError when the planes cannot carry the score.
+        """
+        if name != "tv-reference":
+            return cls(name, order, LayerGaussians.fit(planes, rank).difference(order))
+        diagonal = DiagonalGaussians.fit(planes)
+        n_layers = len(diagonal.mean) - 1
+        if n_layers < 8:
+            raise CalibrationError(
+                f"score 'tv-reference' compares layers 1..L-6 and the model has L = {n_layers}: "
+                "use 'tv-paper'",
+                param="score",
+            )
+        if not bool((diagonal.variance[1:] > 0).all()):
+            raise CalibrationError(
+                "score 'tv-reference' divides by each coordinate's variance, and one is 0 in "
+                "the fit split: collect more questions or use 'tv-paper'",
+                param="score",
+            )
+        return cls(name, order, diagonal)
+
+    def score(self, trajectories: Tensor) -> tuple[Tensor, Tensor]:
+        """(n, L + 1, d) -> scores (n,) and the distances they sum up (n, planes)."""
+        if isinstance(self.gaussians, DiagonalGaussians):
+            distances = reference_distances(trajectories, self.gaussians, self.order)
+        else:
+            distances = self.gaussians.distances(difference(trajectories, self.order))
+        summary = mean_distance if self.name == "mahalanobis" else volatility
+        return summary(distances), distances

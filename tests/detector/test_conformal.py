@@ -1,0 +1,81 @@
+"""The n + 1 arithmetic: by hand, against scipy's distributions, and by simulation."""
+
+import math
+
+import pytest
+import torch
+from scipy.stats import beta, binomtest
+
+from detector import conformal
+from detector.errors import TooFewQuestionsError
+
+
+def test_p_values_by_hand() -> None:
+    calibration = torch.tensor([1.0, 2.0, 2.0, 3.0])
+    scores = torch.tensor([0.0, 1.0, 2.0, 2.5, 3.0, 9.0])
+    assert conformal.p_values(scores, calibration).tolist() == [1, 1, 0.8, 0.4, 0.4, 0.2]
+
+
+@pytest.mark.parametrize("alpha", [0.001, 0.01, 0.05, 0.1, 0.3])
+@pytest.mark.parametrize("n", [19, 20, 99, 100, 239, 240, 999, 1000, 1315])
+def test_p_at_most_alpha_is_a_score_over_the_threshold(n: int, alpha: float) -> None:
+    calibration = torch.arange(n, dtype=torch.float64)
+    if alpha < conformal.smallest_alpha(n):
+        with pytest.raises(TooFewQuestionsError):
+            conformal.threshold(calibration, alpha)
+        return
+    threshold = conformal.threshold(calibration, alpha)
+    scores = torch.arange(-1, n + 1, 0.5, dtype=torch.float64)
+    by_p = conformal.p_values(scores, calibration) <= alpha + 1e-12
+    assert torch.equal(by_p, scores > threshold)
+
+
+@pytest.mark.parametrize(("n", "k", "bound", "pac_k"), [(240, 12, 0.075, 7), (1000, 50, 0.062, 39)])
+def test_published_sizes(n: int, k: int, bound: float, pac_k: int) -> None:
+    assert conformal.rank(n, 0.05) == k
+    assert conformal.false_alarm_bound(n, k) == pytest.approx(bound, abs=5e-4)
+    assert conformal.rank(n, 0.05, "pac") == pac_k
+
+
+@pytest.mark.parametrize("n", [100, 240, 1315])
+def test_pac_rank_is_the_largest_that_holds(n: int) -> None:
+    k = conformal.rank(n, 0.05, "pac")
+    assert beta.sf(0.05, k, n + 1 - k) <= 0.05 < beta.sf(0.05, k + 1, n - k)
+
+
+@pytest.mark.parametrize("guarantee", ["marginal", "pac"])
+@pytest.mark.parametrize("alpha", [0.01, 0.05, 0.2])
+def test_too_few_questions_names_how_many_would_do(
+    alpha: float, guarantee: conformal.Guarantee
+) -> None:
+    with pytest.raises(TooFewQuestionsError) as caught:
+        conformal.rank(3, alpha / 10, guarantee)
+    needed = int(caught.value.message.split("at least ")[1].split()[0])
+    assert conformal.rank(needed, alpha / 10, guarantee) >= 1
+    with pytest.raises(TooFewQuestionsError):
+        conformal.rank(needed - 1, alpha / 10, guarantee)
+
+
+def test_realised_false_alarms_follow_the_beta_law() -> None:
+    n, alpha, draws = 199, 0.05, 4000
+    k = conformal.rank(n, alpha)
+    generator = torch.Generator().manual_seed(0)
+    calibration = torch.rand(draws, n, generator=generator, dtype=torch.float64).sort().values
+    # For uniform scores the realised rate over a threshold t is 1 - t.
+    rates = 1 - calibration[:, -k]
+    # Mean of Beta(k, n + 1 - k) is k / (n + 1) = 0.05; its standard deviation is 0.0154, so
+    # the mean of 4,000 draws lies within 4 * 0.0154 / sqrt(4000) = 0.001 of it.
+    assert float(rates.mean()) == pytest.approx(k / (n + 1), abs=0.001)
+    # 5 % of 4,000 with a standard deviation of sqrt(0.05 * 0.95 / 4000) = 0.0034, times 4.
+    exceeding = float((rates > conformal.false_alarm_bound(n, k)).double().mean())
+    assert exceeding == pytest.approx(0.05, abs=0.014)
+    pac = 1 - calibration[:, -conformal.rank(n, alpha, "pac")]
+    assert float((pac > alpha).double().mean()) <= 0.05 + 0.014
+
+
+@pytest.mark.parametrize(("count", "n"), [(0, 20), (3, 20), (20, 20), (15, 300)])
+def test_interval_equals_scipy(count: int, n: int) -> None:
+    expected = binomtest(count, n).proportion_ci(0.95, method="exact")
+    low, high = conformal.proportion_interval(count, n)
+    assert math.isclose(low, expected.low, abs_tol=1e-9)
+    assert math.isclose(high, expected.high, abs_tol=1e-9)

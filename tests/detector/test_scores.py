@@ -1,0 +1,103 @@
+"""Scores against naive transcriptions of the definitions."""
+
+import itertools
+import math
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+
+from detector.errors import CalibrationError
+from detector.gaussian import DiagonalGaussians, LayerGaussians
+from detector.scores import ORDERS, SCORE_NAMES, FittedScore, mean_distance, volatility
+from detector.trajectory import difference
+
+Array = npt.NDArray[np.float64]
+N_PLANES, D = 14, 12
+
+
+def trajectories(n: int, seed: int) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(n, N_PLANES, D, generator=generator).cumsum(1) + 3
+
+
+def naive_reference(fit: Array, trajectory: Array, order: int, max_order: int = 5) -> float:
+    """TV score, layer by layer and coordinate by coordinate, as released with the paper."""
+    mean, variance = fit.mean(0), fit.var(0)
+    distances = []
+    for layer in range(1, len(trajectory) - max_order - 1):
+        coordinates = []
+        for i in range(trajectory.shape[1]):
+            state = centre = spread = 0.0
+            for j in range(order + 1):
+                sign = (-1) ** (order - j) * math.comb(order, j)
+                state += sign * trajectory[layer + j, i]
+                centre += sign * mean[layer + j, i]
+                spread += math.comb(order, j) * variance[layer + j, i]
+            coordinates.append((state - centre) ** 2 / spread)
+        distances.append(math.sqrt(sum(c**2 for c in coordinates)))
+    return float(np.mean([abs(b - a) for a, b in itertools.pairwise(distances)]))
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_reference_variant_equals_the_released_definition(order: int) -> None:
+    fit, new = trajectories(50, 0), trajectories(8, 1)
+    scores, distances = FittedScore.fit("tv-reference", fit.unbind(1), order=order).score(new)
+    assert distances.shape == (8, N_PLANES - 7)
+    for score, trajectory in zip(scores, new, strict=True):
+        expected = naive_reference(fit.double().numpy(), trajectory.double().numpy(), order)
+        assert float(score) == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_paper_variant_is_the_volatility_of_smoothed_distances(order: int) -> None:
+    fit, new = trajectories(50, 0), trajectories(8, 1)
+    scores, distances = FittedScore.fit("tv-paper", fit.unbind(1), order=order).score(new)
+    gaussians = LayerGaussians.fit(fit.unbind(1)).difference(order)
+    f = gaussians.distances(difference(new, order)).double().numpy()
+    assert f.shape == (8, N_PLANES - order) == distances.shape
+    for row, score in zip(f, scores, strict=True):
+        n = len(row) - 1
+        expected = sum(abs(row[layer] - row[layer - 1]) for layer in range(1, n + 1)) / n
+        assert float(score) == pytest.approx(expected, rel=1e-5)
+
+
+def test_difference_is_the_binomial_sum() -> None:
+    y = trajectories(1, 2)[0].double()
+    for order in ORDERS:
+        for layer in range(N_PLANES - order):
+            expected = sum(
+                (-1) ** (order + i) * math.comb(order, i) * y[layer + i] for i in range(order + 1)
+            )
+            torch.testing.assert_close(difference(y, order)[layer], expected)
+
+
+def test_summaries_by_hand() -> None:
+    distances = torch.tensor([[1.0, 4.0, 2.0]])
+    assert mean_distance(distances).tolist() == [pytest.approx(7 / 3)]
+    assert volatility(distances).tolist() == [2.5]
+
+
+@pytest.mark.parametrize("name", SCORE_NAMES)
+def test_a_far_trajectory_scores_higher(name: str) -> None:
+    fit = trajectories(80, 0)
+    score = FittedScore.fit(name, fit.unbind(1))  # type: ignore[arg-type]
+    inside, _ = score.score(trajectories(40, 1))
+    outside, _ = score.score(trajectories(40, 2) * 4)
+    assert float(outside.min()) > float(inside.median())
+
+
+def test_reference_variant_says_what_it_cannot_use() -> None:
+    with pytest.raises(CalibrationError, match="L = 5"):
+        FittedScore.fit("tv-reference", trajectories(9, 0)[:, :6].unbind(1))
+    flat = trajectories(9, 0)
+    flat[:, :, 3] = 1
+    with pytest.raises(CalibrationError, match="one is 0"):
+        FittedScore.fit("tv-reference", flat.unbind(1))
+
+
+def test_diagonal_variance_is_the_population_s() -> None:
+    fit = trajectories(20, 0)
+    gaussians = DiagonalGaussians.fit(fit.unbind(1))
+    np.testing.assert_allclose(gaussians.variance, fit.double().numpy().var(0), rtol=1e-6)
