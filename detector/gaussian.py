@@ -31,6 +31,9 @@ from torch import Tensor
 
 from detector.errors import CalibrationError
 
+_CONSTANT = 1e-12
+"""A variance below this share of the squared mean is rounding."""
+
 _EXACT_SIDE = 1536
 """Up to this many rows or columns the spectrum is computed in full; beyond it, only its
 top, by a randomised range finder (Halko, Martinsson and Tropp, 2011)."""
@@ -95,6 +98,9 @@ class LayerGaussians:
     basis    (planes, r, d)  orthonormal rows u_i
     weight   (planes, r)     1 - c / e_i, in [0, 1)
     variance (planes,)       c, squared units of the hidden state
+
+    A plane that does not vary in distribution has variance 0 and adds no distance: the
+    embedding at the prompt look is one, since all prompts end in the same token.
     """
 
     mean: Tensor
@@ -107,8 +113,7 @@ class LayerGaussians:
         """Fit one Gaussian to each plane (n, d), taken one at a time.
 
         `rank` caps the rank of the low-rank part; None keeps all of it, and then the
-        covariance is exactly Ledoit and Wolf's. Raises CalibrationError below 3 rows or
-        when a plane does not vary.
+        covariance is exactly Ledoit and Wolf's. Raises CalibrationError below 3 rows.
         """
         return cls(*_stack_fits([cls._fit_plane(plane, rank) for plane in planes]))
 
@@ -125,11 +130,9 @@ class LayerGaussians:
         mean = rows.mean(0)
         centred = rows - mean
         total = centred.square().sum() / n
-        if not total > 0:
-            raise CalibrationError(
-                "all trajectories in the fit split are equal at one layer: a covariance "
-                "needs questions that differ"
-            )
+        if total <= _CONSTANT * mean.square().sum():
+            r = min(n - 1, d - 1, rank or d)
+            return mean, torch.eye(r, d), torch.zeros(r), torch.zeros(())
         shrinkage = ledoit_wolf_shrinkage(centred)
         eigenvalues, basis = _top_spectrum(centred, min(n - 1, d - 1, rank or d))
         shrunk = (1 - shrinkage) * eigenvalues / n + shrinkage * total / d
@@ -141,7 +144,8 @@ class LayerGaussians:
         coefficients = centred @ self.basis.transpose(1, 2)
         explained = (coefficients.square() @ self.weight[:, :, None])[:, :, 0]
         residual = centred.square().sum(2) - explained
-        return (residual / self.variance[:, None]).T
+        precision = torch.where(self.variance > 0, 1 / self.variance, 0.0)
+        return (residual * precision[:, None]).T
 
     def difference(self, order: int) -> LayerGaussians:
         """The Gaussians of `difference(trajectory, order)` by the paper's rule.

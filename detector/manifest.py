@@ -6,6 +6,8 @@ prompts and sampling; `Manifest` holds both beside what was fitted and from what
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Iterable, Mapping
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -56,6 +58,12 @@ class Context(_Frozen):
     sampling: Sampling = Sampling()
     max_tokens: int = Field(default=1, ge=1)
     system_prompts: tuple[str, ...] = ()
+
+
+def system_prompt_digest(messages: Iterable[Mapping[str, str]]) -> str:
+    """SHA-256 of a conversation's system prompt; of the empty text, if it has none."""
+    system = [m["content"] for m in messages if m["role"] in ("system", "developer")]
+    return hashlib.sha256("\n".join(system).encode()).hexdigest()
 
 
 class LookManifest(_Frozen):

@@ -13,9 +13,6 @@ import shutil
 import tempfile
 from pathlib import Path
 
-import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
-
 from detector.errors import CheckpointError
 
 NAME = "smollm2-135m-instruct"
@@ -78,6 +75,10 @@ def _gguf_file() -> Path:
 
 def _convert(gguf: Path, folder: Path) -> None:
     """A GGUF-loaded model refuses `save_pretrained`, so a fresh one takes its weights."""
+    # Imported here, so that the command lines know NAME without waiting for transformers.
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
+
     tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
     loaded = AutoModelForCausalLM.from_pretrained(
         gguf.parent, gguf_file=gguf.name, dtype=torch.float32

@@ -85,6 +85,7 @@ class Engine:
         self.checkpoint = checkpoint
         self.looks = frozenset(looks)
         self.observer = observer
+        self._judges_responses = bool(self.looks - {PROMPT})
         self._model = model
         self._n_slots = n_slots
         self._max_length = min(max_length, config.max_position_embeddings)
@@ -154,15 +155,11 @@ class Engine:
         self._decode()
         return self._steps
 
-    def abandon(self) -> list[Request]:
-        """Forget every request, after a failed step; returns those forgotten."""
+    def abandon(self) -> None:
+        """Forget every request, after a failed step."""
         with self._lock:
-            forgotten = [*self._running, *self._waiting]
-            if self._staged is not None:
-                forgotten.append(self._staged)
             self._running, self._staged = [], None
             self._waiting.clear()
-        return forgotten
 
     def close(self) -> None:
         """Take the engine's hooks off the model."""
@@ -345,7 +342,7 @@ class Engine:
         length = min(self._max_length, -(-longest // _LENGTH_BUCKET) * _LENGTH_BUCKET)
         newest = [[request.generated[-1]] for request in self._running]
         self._cache.decode(positions, length)
-        self._collector.decode(n)
+        self._collector.decode(n if self._judges_responses else 0)
         logits = self._forward(
             torch.tensor(newest, device=device),
             positions[:, None],

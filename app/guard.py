@@ -1,0 +1,120 @@
+"""The guard: judges each request at every look, on the engine's thread.
+
+It is the engine's observer. What it knows of a request is a `Judgement`; what it decides
+is the policy's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from torch import Tensor
+
+from app.policy import Decision, Mode, decide
+from detector.artifact import Artifact
+from detector.detector import LookScore, Verdict
+from detector.engine.request import Request
+from detector.engine.text import Text
+from detector.errors import InvalidRequestError
+from detector.manifest import Sampling, system_prompt_digest
+from detector.trajectory import PROMPT, Look
+
+Message = Mapping[str, str]
+
+
+@dataclass
+class Judgement:
+    """A request to the engine and what has been judged of it so far."""
+
+    request: Request
+    mode: Mode
+    excluded_prompt: str | None
+    excluded_response: str | None
+    looks: list[LookScore] = field(default_factory=list)
+    verdict: Verdict | None = None
+    decision: Decision | None = None
+
+
+class Guard:
+    """Judges requests by an artifact. `exclude` leaves uncalibrated looks out."""
+
+    def __init__(self, artifact: Artifact, text: Text, *, exclude: bool) -> None:
+        self.artifact = artifact
+        self._detector = artifact.detector
+        self._context = artifact.manifest.context
+        self._text = text
+        self._exclude = exclude
+        self._judgements: dict[Request, Judgement] = {}
+
+    @property
+    def looks(self) -> list[Look]:
+        return [fitted.look for fitted in self._detector.looks]
+
+    def prepare(
+        self,
+        messages: Sequence[Message],
+        mode: Mode,
+        *,
+        max_tokens: int = 1,
+        sampling: Sampling | None = None,
+        seed: int | None = None,
+        response: str | None = None,
+    ) -> Judgement:
+        """A judgement to be, with its request; `response` makes it a trace.
+
+        Raises InvalidRequestError when there is no user message to judge.
+        """
+        calibrated = self._context.sampling
+        request = Request(
+            self._text.encode_conversation(messages),
+            max_tokens=max_tokens,
+            sampling=sampling or calibrated,
+            seed=seed,
+            response=None if response is None else self._text.encode_response(response),
+        )
+        excluded_prompt = excluded_response = None
+        if self._context.judged == "question":
+            question = self._text.encode_question(_last_user_message(messages))
+            if question != request.prompt:
+                request.question = question
+                excluded_response = "the served prompt is more than the question alone"
+        elif system_prompt_digest(messages) not in self._context.system_prompts:
+            excluded_prompt = excluded_response = "the system prompt was not calibrated"
+        if sampling is not None and sampling != calibrated:
+            excluded_response = excluded_response or "the sampling was not calibrated"
+        if not self._exclude:
+            excluded_prompt = excluded_response = None
+        return Judgement(request, mode, excluded_prompt, excluded_response)
+
+    def watch(self, judgement: Judgement) -> None:
+        """From now until `forget`, looks at the judgement's request are judged."""
+        self._judgements[judgement.request] = judgement
+
+    def forget(self, judgement: Judgement) -> None:
+        self._judgements.pop(judgement.request, None)
+
+    def observe(self, look: Look, requests: Sequence[Request], trajectories: Tensor) -> list[bool]:
+        """The engine's observer: judge a batch at one look; True ends a generation."""
+        scored = self._detector.score(look, trajectories.cpu())
+        return [
+            self._judge(self._judgements[request], score)
+            for request, score in zip(requests, scored, strict=True)
+        ]
+
+    def _judge(self, judgement: Judgement, score: LookScore) -> bool:
+        prompt = score.look == PROMPT
+        excluded = judgement.excluded_prompt if prompt else judgement.excluded_response
+        judgement.looks.append(replace(score, excluded=excluded))
+        judgement.verdict = self._detector.judge(judgement.looks)
+        judgement.decision = decide(judgement.verdict, judgement.mode)
+        return judgement.decision == "refuse"
+
+
+def _last_user_message(messages: Sequence[Message]) -> str:
+    for message in reversed(messages):
+        if message["role"] == "user":
+            return message["content"]
+    raise InvalidRequestError(
+        "messages hold no user message to judge: send at least one", param="messages"
+    )

@@ -1,0 +1,143 @@
+"""The application: routes, error shape, metrics, and loading in the background.
+
+The port opens at once; `/readyz` answers 503 until model and artifact are loaded and match,
+and says why if they never will.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+from typing import Any
+
+from fastapi import FastAPI
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from app import errors
+from app.errors import ErrorBody, NotReadyError
+from app.metrics import Metrics
+from app.routes import chat, ops, score
+from app.service import Service, load_service
+from app.settings import Settings
+from detector.errors import TrajGuardError
+
+log = logging.getLogger(__name__)
+
+_MAX_BODY_BYTES = 4 * 2**20
+
+
+class State:
+    """What the routes share; `service` raises NotReadyError until there is one."""
+
+    def __init__(self, settings: Settings, metrics: Metrics) -> None:
+        self.settings = settings
+        self.metrics = metrics
+        self.loaded: Service | None = None
+        self.reason = "the model is loading: try again shortly"
+
+    @property
+    def service(self) -> Service:
+        if self.loaded is None:
+            raise NotReadyError(f"not ready: {self.reason}")
+        return self.loaded
+
+
+class RequestLog:
+    """Pure ASGI middleware: one metric and one log line a request, never its content."""
+
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+        self._app = app
+        self._metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        began = time.perf_counter()
+        code = 500
+
+        async def watched(message: Message) -> None:
+            nonlocal code
+            if message["type"] == "http.response.start":
+                code = message["status"]
+            await send(message)
+
+        try:
+            await self._app(scope, receive, watched)
+        finally:
+            seconds = time.perf_counter() - began
+            route = getattr(scope.get("route"), "path", "unknown")
+            self._metrics.requests.labels(route, str(code)).inc()
+            self._metrics.request_seconds.labels(route).observe(seconds)
+            quiet = route in ("/health", "/readyz", "/metrics")
+            level = logging.DEBUG if quiet else logging.INFO
+            log.log(level, "%s %s %d %.3fs", scope["method"], route, code, seconds)
+
+
+def create_app(settings: Settings, load: Callable[[Settings], Service] = load_service) -> FastAPI:
+    """The ASGI application. `load` makes the service, on a thread of its own."""
+    metrics = Metrics()
+    state = State(settings, metrics)
+
+    async def load_in_background() -> None:
+        try:
+            state.loaded = await asyncio.to_thread(load, settings)
+        except TrajGuardError as error:
+            state.reason = error.message
+            log.error("not ready [%s]: %s", error.code, error.message)
+            return
+        except Exception as error:
+            state.reason = f"loading failed ({type(error).__name__}), see the service log"
+            log.exception("loading failed")
+            return
+        service = state.loaded
+        metrics.serve(service.artifact, service.bridge.engine)
+        log.info(
+            "ready on http://%s:%d: model %s, artifact %s (%s), mode %s, alpha %g",
+            settings.host,
+            settings.port,
+            service.model_id,
+            service.artifact.id,
+            service.artifact.manifest.scope,
+            settings.mode,
+            service.artifact.detector.alpha,
+        )
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        loading = asyncio.create_task(load_in_background())
+        try:
+            yield
+        finally:
+            await loading
+            if state.loaded is not None:
+                await asyncio.to_thread(state.loaded.stop)
+
+    described: dict[int | str, dict[str, Any]] = {
+        code: {"model": ErrorBody, "description": text}
+        for code, text in {
+            400: "The request is at fault; `param` names the field.",
+            413: "The body is too large.",
+            429: "The queue is full; try again after `Retry-After` seconds.",
+            500: "The engine failed.",
+            503: "Model and artifact are not loaded yet, or do not match.",
+        }.items()
+    }
+    app = FastAPI(
+        title="TrajGuard",
+        version=version("trajguard"),
+        description="An out-of-distribution guard for math questions to language models.",
+        lifespan=lifespan,
+        max_body_size=_MAX_BODY_BYTES,
+    )
+    app.state.guard = state
+    errors.install(app)
+    app.add_middleware(RequestLog, metrics=metrics)
+    app.include_router(chat.router, responses=described)
+    app.include_router(score.router, responses=described)
+    app.include_router(ops.router)
+    return app

@@ -1,0 +1,112 @@
+"""What Prometheus scrapes: one registry a service, every label child present from the start."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
+from prometheus_client.metrics_core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from app.policy import DECISIONS, MODES
+from detector.artifact import Artifact
+from detector.detector import Verdict
+from detector.engine.engine import Engine
+
+_SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
+_P_VALUES = (0.001, 0.005, 0.01, 0.025, *(round(0.05 * step, 2) for step in range(1, 21)))
+STAGES = ("prompt", "response", "none")
+
+
+class _Queue(Collector):
+    """The engine's occupancy, read when scraped."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def collect(self) -> Iterator[Metric]:
+        capacity = self._engine.capacity()
+        for name, text, value in (
+            ("running", "Requests that occupy a slot.", capacity.n_running),
+            ("waiting", "Requests that wait for a slot.", capacity.n_waiting),
+            ("slots", "Slots, the most requests that run at once.", capacity.n_slots),
+        ):
+            yield GaugeMetricFamily(f"trajguard_engine_{name}", text, value)
+
+
+class Metrics:
+    """The service's metrics. Labels are bounded: never a prompt, a user or a request id."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.requests = Counter(
+            "trajguard_requests",
+            "HTTP requests answered, by route and status code.",
+            ["route", "code"],
+            registry=self.registry,
+        )
+        self.request_seconds = Histogram(
+            "trajguard_request_duration_seconds",
+            "Time from a request's arrival to its last byte.",
+            ["route"],
+            buckets=_SECONDS,
+            registry=self.registry,
+        )
+        self.first_token_seconds = Histogram(
+            "trajguard_time_to_first_token_seconds",
+            "Time from a chat request's admission to its first token or refusal.",
+            buckets=_SECONDS,
+            registry=self.registry,
+        )
+        self.decisions = Counter(
+            "trajguard_decisions",
+            "Questions judged, by the mode in force, the stage that decided, and the decision.",
+            ["mode", "stage", "decision"],
+            registry=self.registry,
+        )
+        self.p_values = Histogram(
+            "trajguard_p_value",
+            "Conformal p-values; uniform as long as the traffic is in distribution.",
+            buckets=_P_VALUES,
+            registry=self.registry,
+        )
+        self.tokens = Counter(
+            "trajguard_tokens",
+            "Tokens of prompts served and of responses generated.",
+            ["kind"],
+            registry=self.registry,
+        )
+        self.ready = Gauge(
+            "trajguard_ready", "1 once model and artifact serve, else 0.", registry=self.registry
+        )
+        self.threshold = Gauge(
+            "trajguard_threshold", "Score above which a question is OOD.", registry=self.registry
+        )
+        self.alpha = Gauge(
+            "trajguard_alpha", "Target false-alarm rate in force.", registry=self.registry
+        )
+        self.artifact = Info(
+            "trajguard_artifact", "The calibration artifact in force.", registry=self.registry
+        )
+        for mode in MODES:
+            for stage in STAGES:
+                for decision in DECISIONS:
+                    self.decisions.labels(mode, stage, decision)
+        for kind in ("prompt", "response"):
+            self.tokens.labels(kind)
+
+    def serve(self, artifact: Artifact, engine: Engine) -> None:
+        """Model and artifact are in force from now."""
+        self.registry.register(_Queue(engine))
+        self.threshold.set(artifact.detector.threshold)
+        self.alpha.set(artifact.detector.alpha)
+        manifest = artifact.manifest
+        self.artifact.info(
+            {"id": artifact.id, "scope": manifest.scope, "model": manifest.model_name}
+        )
+        self.ready.set(1)
+
+    def judged(self, mode: str, decision: str, verdict: Verdict) -> None:
+        self.decisions.labels(mode, verdict.stage or "none", decision).inc()
+        if verdict.p_value is not None:
+            self.p_values.observe(verdict.p_value)

@@ -1,0 +1,41 @@
+"""What a verdict leads to: pure decisions, no HTTP."""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+from detector.detector import Verdict
+from detector.errors import InvalidRequestError
+
+Mode = Literal["shadow", "flag", "refuse"]
+"""shadow: count and log only. flag: tell the client. refuse: answer OOD questions with a
+refusal."""
+
+Decision = Literal["allow", "flag", "refuse", "undecided"]
+DECISIONS: tuple[Decision, ...] = get_args(Decision)
+MODES: tuple[Mode, ...] = get_args(Mode)
+
+
+def narrow(configured: Mode, requested: Mode | None) -> Mode:
+    """The mode of one request, which may ask for more than is configured, never for less.
+
+    Raises InvalidRequestError when it asks for less.
+    """
+    if requested is None:
+        return configured
+    if MODES.index(requested) < MODES.index(configured):
+        raise InvalidRequestError(
+            f"trajguard.mode {requested!r} is looser than this service's {configured!r}: leave "
+            f"it out or ask for {configured!r} or stricter",
+            param="trajguard.mode",
+        )
+    return requested
+
+
+def decide(verdict: Verdict, mode: Mode) -> Decision:
+    """What to do with a generation after this verdict."""
+    if verdict.is_ood is None:
+        return "undecided"
+    if not verdict.is_ood:
+        return "allow"
+    return "refuse" if mode == "refuse" else "flag"

@@ -1,0 +1,24 @@
+"""The wire models of `POST /v1/score`."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, Field
+
+from app.protocol.openai import Messages
+from app.protocol.verdict import ScoreVerdict
+
+
+class ScoreRequest(BaseModel):
+    """A conversation to judge, with the response to it if there is one.
+
+    The false-alarm guarantee covers responses that this model made with the calibrated
+    sampling; a response from elsewhere is judged as if it were one.
+    """
+
+    messages: Messages
+    response: str | None = Field(default=None, description="judge this response too")
+
+
+class ScoreResponse(BaseModel):
+    model: str
+    verdict: ScoreVerdict

@@ -1,0 +1,94 @@
+"""The service behind the routes: a loaded model, its guard, and the thread that runs it."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from dataclasses import dataclass, replace
+
+from app.bridge import Bridge
+from app.guard import Guard
+from app.settings import Settings
+from detector import artifact as artifacts
+from detector.artifact import Artifact
+from detector.engine.checkpoint import Checkpoint
+from detector.engine.engine import Engine
+from detector.engine.text import Text
+from detector.errors import CheckpointError
+from detector.manifest import Sampling
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Service:
+    """What a ready service holds. `stop` ends its engine thread."""
+
+    settings: Settings
+    artifact: Artifact
+    model_name: str
+    text: Text
+    guard: Guard
+    bridge: Bridge
+    started: int
+
+    @property
+    def sampling(self) -> Sampling:
+        """The calibrated sampling, in force where a request names none."""
+        return self.artifact.manifest.context.sampling
+
+    @property
+    def model_id(self) -> str:
+        """The name that clients see: never a path of the machine."""
+        return os.path.basename(self.model_name.rstrip("/")) or self.model_name  # noqa: PTH119
+
+    def stop(self) -> None:
+        self.bridge.stop()
+
+
+def start_service(settings: Settings, artifact: Artifact, checkpoint: Checkpoint) -> Service:
+    """Start the engine's thread.
+
+    Raises ArtifactMismatchError when the artifact is not the model's, and
+    TooFewQuestionsError when it cannot keep the alpha asked for.
+    """
+    artifact.manifest.require(checkpoint.fingerprint, checkpoint.name)
+    detector = artifact.detector.at(
+        settings.alpha or artifact.detector.alpha,
+        settings.guarantee or artifact.detector.guarantee,
+    )
+    artifact = replace(artifact, detector=detector)
+    text = Text(checkpoint.tokenizer, artifact.manifest.context.template)
+    guard = Guard(artifact, text, exclude=settings.uncalibrated == "exclude")
+    engine = Engine(
+        checkpoint,
+        looks=guard.looks,
+        observer=guard.observe,
+        n_slots=settings.n_slots,
+        max_length=settings.max_length,
+        max_queue=settings.max_queue,
+    )
+    bridge = Bridge(engine, guard)
+    bridge.start()
+    return Service(settings, artifact, checkpoint.name, text, guard, bridge, int(time.time()))
+
+
+def load_service(settings: Settings) -> Service:
+    """Load artifact and model and start. Raises TrajGuardError of any kind but RequestError."""
+    artifact = artifacts.load(settings.artifact)
+    # transformers takes seconds to import; a bad artifact is told before that.
+    from detector.engine.checkpoint import load_checkpoint
+
+    if settings.threads is not None:
+        import torch
+
+        torch.set_num_threads(settings.threads)
+    dtype = artifact.manifest.fingerprint.dtype if settings.dtype == "auto" else settings.dtype
+    try:
+        checkpoint = load_checkpoint(settings.model, dtype)
+    except MemoryError:
+        raise CheckpointError(
+            f"model {settings.model!r} does not fit in memory: serve a smaller one", param="model"
+        ) from None
+    return start_service(settings, artifact, checkpoint)

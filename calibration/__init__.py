@@ -1,0 +1,1 @@
+"""Offline calibration: questions in, artifact out. Run as `python -m calibration`."""

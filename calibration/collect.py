@@ -1,0 +1,160 @@
+"""Collect: run the engine over questions and keep the trajectories at every look."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from calibration.collection import CollectionFolder, CollectionRecord
+from calibration.questions import Question
+from detector.engine.checkpoint import Checkpoint
+from detector.engine.engine import Engine
+from detector.engine.request import Request
+from detector.engine.text import Text
+from detector.errors import CalibrationError
+from detector.manifest import Context, Source
+from detector.trajectory import END, PROMPT, Look, look_name
+
+_SHARD_SIZE = 64
+
+
+class _Keeper:
+    """An observer that keeps each request's trajectories until they are written."""
+
+    def __init__(self, looks: Sequence[Look], n_planes: int, width: int) -> None:
+        self._looks = looks
+        self._shape = (len(looks), n_planes, width)
+        self._kept: dict[Request, Tensor] = {}
+
+    def __call__(self, look: Look, requests: Sequence[Request], trajectories: Tensor) -> list[bool]:
+        for request, trajectory in zip(requests, trajectories, strict=True):
+            if request not in self._kept:
+                self._kept[request] = torch.full(self._shape, torch.nan)
+            self._kept[request][self._looks.index(look)] = trajectory.cpu()
+        return [False] * len(requests)
+
+    def take(self, request: Request) -> Tensor:
+        return self._kept.pop(request)
+
+
+def collect(
+    checkpoint: Checkpoint,
+    questions: Sequence[Question],
+    source: Source,
+    folder: Path,
+    *,
+    context: Context,
+    looks: Sequence[Look],
+    n_slots: int = 32,
+    max_length: int = 2048,
+) -> None:
+    """Collect the questions that `folder` lacks.
+
+    Only the prompt is run when no look needs a response. Raises CalibrationError when a
+    look lies beyond max_tokens, and PromptTooLongError when a question does not fit.
+    """
+    beyond = [look_name(look) for look in looks if look > context.max_tokens]
+    if beyond:
+        raise CalibrationError(
+            f"looks {', '.join(beyond)} lie beyond max_tokens {context.max_tokens}: raise "
+            "--max-tokens or leave them out",
+            param="looks",
+        )
+    model = checkpoint.model.config.get_text_config()
+    text = Text(checkpoint.tokenizer, context.template)
+    record = CollectionRecord(
+        model_name=checkpoint.name,
+        n_layers=model.num_hidden_layers,
+        hidden_size=model.hidden_size,
+        fingerprint=checkpoint.fingerprint,
+        context=context,
+        looks=tuple(look_name(look) for look in looks),
+        source=source,
+    )
+    store = CollectionFolder(folder)
+    done = store.open(record)
+    keeper = _Keeper(looks, model.num_hidden_layers + 1, model.hidden_size)
+    engine = Engine(
+        checkpoint,
+        looks=looks,
+        observer=keeper,
+        n_slots=n_slots,
+        max_length=max_length,
+        max_queue=len(questions) + 1,
+    )
+    prompt_only = set(looks) == {PROMPT}
+    requests: dict[Request, str] = {}
+    for question in questions:
+        if question.key not in done:
+            request = _request(text, question, context, prompt_only)
+            requests[request] = question.key
+    try:
+        # Neighbours of like length waste the least padding.
+        for request in sorted(requests, key=lambda request: len(request.prompt)):
+            engine.submit(request)
+        _run(engine, requests, keeper, store, source, len(questions))
+    finally:
+        engine.close()
+
+
+def _request(text: Text, question: Question, context: Context, prompt_only: bool) -> Request:
+    if context.judged == "question":
+        prompt = text.encode_question(question.text)
+    else:
+        prompt = text.encode_conversation(question.messages)
+    if prompt_only:
+        return Request(prompt, response=())
+    return Request(prompt, max_tokens=context.max_tokens, sampling=context.sampling, seed=0)
+
+
+def _run(
+    engine: Engine,
+    requests: dict[Request, str],
+    keeper: _Keeper,
+    store: CollectionFolder,
+    source: Source,
+    n_questions: int,
+) -> None:
+    finished: list[Request] = []
+
+    def flush() -> None:
+        if finished:
+            store.append(
+                [requests[request] for request in finished],
+                torch.stack([keeper.take(request) for request in finished]),
+            )
+            finished.clear()
+
+    with tqdm(
+        total=n_questions,
+        initial=n_questions - len(requests),
+        desc=source.name,
+        unit="question",
+        file=sys.stderr,
+    ) as progress:
+        while engine.busy:
+            for step in engine.step():
+                if step.finish is not None:
+                    finished.append(step.request)
+                    progress.update()
+            if len(finished) >= _SHARD_SIZE:
+                flush()
+        flush()
+
+
+def default_max_tokens(looks: Sequence[Look]) -> int:
+    """As many tokens as the looks need; a look at the end has no such number.
+
+    Raises CalibrationError when the end is among them.
+    """
+    if END in looks:
+        raise CalibrationError(
+            "look 'end' needs the length at which responses end: give --max-tokens",
+            param="max-tokens",
+        )
+    return max(looks)

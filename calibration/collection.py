@@ -1,0 +1,173 @@
+"""A collection on disk: the trajectories of one questions file under one model.
+
+A folder with `collection.json` (what was collected, and how) and numbered safetensors
+shards, each written atomically, so that an interrupted collection resumes where it was.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from pydantic import BaseModel, ConfigDict, ValidationError
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from detector.errors import CalibrationError
+from detector.manifest import Context, Fingerprint, Source
+from detector.trajectory import Look, look_name, parse_look
+
+_RECORD = "collection.json"
+
+
+class CollectionRecord(BaseModel):
+    """What `collection.json` holds."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    model_name: str
+    n_layers: int
+    hidden_size: int
+    fingerprint: Fingerprint
+    context: Context
+    looks: tuple[str, ...]
+    source: Source
+
+    @property
+    def parsed_looks(self) -> tuple[Look, ...]:
+        return tuple(parse_look(look) for look in self.looks)
+
+    def require_same(self, other: CollectionRecord, what: str, fix: str) -> None:
+        """Raise CalibrationError unless both were collected alike (sources aside)."""
+        for name in type(self).model_fields:
+            mine, theirs = getattr(self, name), getattr(other, name)
+            if name != "source" and mine != theirs:
+                raise CalibrationError(f"{what} differ in {name}: {fix}", param="collected")
+
+
+@dataclass(frozen=True)
+class Collection:
+    """Keys of the questions and trajectories (n, looks, L + 1, d), NaN where a response
+    ended before the look.
+    """
+
+    record: CollectionRecord
+    keys: tuple[str, ...]
+    trajectories: Tensor
+
+
+class CollectionFolder:
+    """Reads and writes one collection's folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def open(self, record: CollectionRecord) -> set[str]:
+        """Begin or resume; returns the keys collected already.
+
+        Raises CalibrationError when the folder holds a collection of something else.
+        """
+        path = self.folder / _RECORD
+        if path.exists():
+            existing = self.record()
+            fix = f"choose another --out or remove {str(self.folder)!r}"
+            existing.require_same(
+                record, f"this run and the collection in {str(self.folder)!r}", fix
+            )
+            if existing.source != record.source:
+                raise CalibrationError(
+                    f"the questions file {record.source.name!r} has changed since "
+                    f"{str(self.folder)!r} was collected: {fix}",
+                    param="questions",
+                )
+        else:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            _write(path, record.model_dump_json(indent=1).encode())
+        return {key for shard in self._shards() for key in _read_shard(shard)[0]}
+
+    def append(self, keys: Sequence[str], trajectories: Tensor) -> None:
+        """Write one more shard."""
+        taken = [int(shard.stem.removeprefix("shard-")) for shard in self._shards()]
+        number = max(taken, default=-1) + 1
+        stored = save({"trajectories": trajectories.contiguous()}, {"keys": json.dumps(keys)})
+        _write(self.folder / f"shard-{number:05}.safetensors", stored)
+
+    def record(self) -> CollectionRecord:
+        """Raises CalibrationError when there is no readable collection here."""
+        try:
+            return CollectionRecord.model_validate_json((self.folder / _RECORD).read_bytes())
+        except OSError:
+            raise CalibrationError(
+                f"{str(self.folder)!r} is not a collection: make one with "
+                "`python -m calibration collect`",
+                param="collected",
+            ) from None
+        except ValidationError:
+            raise CalibrationError(
+                f"{str(self.folder / _RECORD)!r} is damaged: remove the folder and collect again",
+                param="collected",
+            ) from None
+
+    def read(self) -> Collection:
+        """The whole collection. Raises CalibrationError if it is unfinished or damaged."""
+        record = self.record()
+        shards = [_read_shard(shard) for shard in self._shards()]
+        keys = tuple(key for shard_keys, _ in shards for key in shard_keys)
+        if len(keys) < record.source.n_questions:
+            raise CalibrationError(
+                f"collection {str(self.folder)!r} has {len(keys)} of "
+                f"{record.source.n_questions} questions: run its `collect` command again, it "
+                "resumes",
+                param="collected",
+            )
+        return Collection(record, keys, torch.cat([rows for _, rows in shards]))
+
+    def _shards(self) -> list[Path]:
+        return sorted(self.folder.glob("shard-*.safetensors"))
+
+
+def _read_shard(path: Path) -> tuple[list[str], Tensor]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            keys: list[str] = json.loads(file.metadata()["keys"])
+            return keys, file.get_tensor("trajectories")
+    except (SafetensorError, KeyError, TypeError, ValueError):
+        raise CalibrationError(
+            f"{str(path)!r} is damaged: remove it and run its `collect` command again",
+            param="collected",
+        ) from None
+
+
+def _write(path: Path, content: bytes) -> None:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_bytes(content)
+    os.replace(temporary, path)
+
+
+def read_collections(folders: Sequence[Path]) -> list[Collection]:
+    """Read collections that belong together. Raises CalibrationError if they differ."""
+    collections = [CollectionFolder(folder).read() for folder in folders]
+    for folder, collection in zip(folders[1:], collections[1:], strict=True):
+        collections[0].record.require_same(
+            collection.record,
+            f"collections {str(folders[0])!r} and {str(folder)!r}",
+            "collect both with the same model and options",
+        )
+    return collections
+
+
+def at_look(collection: Collection, look: Look) -> Tensor:
+    """Trajectories (n, L + 1, d) at one look. Raises CalibrationError if not collected."""
+    names = collection.record.looks
+    if look_name(look) not in names:
+        raise CalibrationError(
+            f"look {look_name(look)!r} was not collected ({', '.join(names)} were): collect "
+            "again with --looks",
+            param="looks",
+        )
+    return collection.trajectories[:, names.index(look_name(look))]

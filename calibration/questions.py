@@ -1,0 +1,124 @@
+"""Questions files, and the split of questions into fit, conformal and holdout.
+
+A questions file is JSON Lines in UTF-8: one object a line with `question` (a text) or
+`messages` (an OpenAI conversation that ends with the user). Other fields are ignored.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from detector.errors import QuestionsError
+from detector.manifest import Source
+
+Split = Literal["fit", "conformal", "holdout"]
+
+_FIT_SHARE, _CONFORMAL_SHARE = 0.5, 0.3
+_ROLES = ("system", "developer", "user", "assistant")
+
+
+@dataclass(frozen=True)
+class Question:
+    """One question as the conversation that asks it. `key` identifies its wording."""
+
+    messages: tuple[dict[str, str], ...]
+    key: str
+
+    @property
+    def text(self) -> str:
+        """The last user message."""
+        return self.messages[-1]["content"]
+
+
+def key_of(messages: Sequence[dict[str, str]]) -> str:
+    """A stable hash of the words alone, so that copies that differ in spacing,
+    punctuation or case are one question and never straddle a split.
+    """
+    words = [word for m in messages for word in re.findall(r"\w+", m["content"].lower())]
+    return hashlib.sha256(" ".join(words).encode()).hexdigest()[:16]
+
+
+def split_of(key: str) -> Split:
+    """Half of all questions to fit, 30 % to conformal, 20 % to holdout."""
+    position = int(key, 16) / 16 ** len(key)
+    if position < _FIT_SHARE:
+        return "fit"
+    return "conformal" if position < _FIT_SHARE + _CONFORMAL_SHARE else "holdout"
+
+
+def read_questions(path: Path) -> tuple[list[Question], Source]:
+    """The distinct questions of a file, in order, and the file's record.
+
+    Raises QuestionsError naming the file, and the line where there is one.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise QuestionsError(
+            f"questions file {str(path)!r} cannot be read ({error.strerror}): check the path",
+            param="questions",
+        ) from None
+    distinct: dict[str, Question] = {}
+    for number, line in enumerate(content.splitlines(), start=1):
+        if line.strip():
+            question = _parse(line, f"questions file {str(path)!r} line {number}")
+            distinct.setdefault(question.key, question)
+    if not distinct:
+        raise QuestionsError(
+            f"questions file {str(path)!r} holds no question: write one JSON object a line",
+            param="questions",
+        )
+    digest = hashlib.sha256(content).hexdigest()
+    return list(distinct.values()), Source(name=path.stem, n_questions=len(distinct), sha256=digest)
+
+
+def _parse(line: bytes, where: str) -> Question:
+    """Messages name positions and types, never the content."""
+
+    def error(what: str) -> QuestionsError:
+        return QuestionsError(f"{where}: {what}", param="questions")
+
+    try:
+        row = json.loads(line.decode("utf-8"))
+    except UnicodeDecodeError as wrong:
+        raise error(f"not UTF-8 at byte {wrong.start}: save the file as UTF-8") from None
+    except json.JSONDecodeError as wrong:
+        raise error(f"not JSON ({wrong.msg} at column {wrong.colno}): fix the line") from None
+    if not isinstance(row, dict):
+        raise error(f'a JSON {_kind(row)}, not an object: write {{"question": ...}}')
+    if "messages" in row:
+        messages = _messages(row["messages"], error)
+    else:
+        question = row.get("question")
+        if not isinstance(question, str):
+            found = _kind(question) if "question" in row else "missing"
+            raise error(f"'question' is {found}: write a text, or 'messages'")
+        messages = ({"role": "user", "content": question},)
+    key = key_of(messages)
+    if not any(message["content"].strip() for message in messages[-1:]):
+        raise error("the question is empty: write one or remove the line")
+    return Question(messages, key)
+
+
+def _messages(value: Any, error: Any) -> tuple[dict[str, str], ...]:
+    if not isinstance(value, list) or not value:
+        raise error(f"'messages' is {_kind(value)}: write a list of role and content")
+    for index, message in enumerate(value):
+        if not isinstance(message, dict) or not isinstance(message.get("content"), str):
+            raise error(f"messages[{index}] has no text in 'content': write one")
+        if message.get("role") not in _ROLES:
+            raise error(f"messages[{index}] has an unknown role: use one of {', '.join(_ROLES)}")
+    if value[-1]["role"] != "user":
+        raise error("the last message is not the user's: end with the question")
+    return tuple({"role": m["role"], "content": m["content"]} for m in value)
+
+
+def _kind(value: Any) -> str:
+    names: dict[type, str] = {dict: "object", list: "list", str: "text", type(None): "null"}
+    return "empty list" if value == [] else names.get(type(value), type(value).__name__)

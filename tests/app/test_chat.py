@@ -1,0 +1,1 @@
+"""The service over HTTP, with the real engine on a tiny model."""
