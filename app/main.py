@@ -8,18 +8,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from importlib.metadata import version
 from typing import Any
 
 from fastapi import FastAPI
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app import errors
 from app.errors import ErrorBody, NotReadyError
 from app.metrics import Metrics
+from app.middleware import BodyLimit, RequestLog
 from app.routes import chat, ops, score
 from app.service import Service, load_service
 from app.settings import Settings
@@ -27,17 +26,19 @@ from detector.errors import TrajGuardError
 
 log = logging.getLogger(__name__)
 
-_MAX_BODY_BYTES = 4 * 2**20
-
 
 class State:
-    """What the routes share; `service` raises NotReadyError until there is one."""
+    """What the routes share; `service` raises NotReadyError until there is one.
+
+    `loading` is set once loading has ended, well or badly.
+    """
 
     def __init__(self, settings: Settings, metrics: Metrics) -> None:
         self.settings = settings
         self.metrics = metrics
         self.loaded: Service | None = None
         self.reason = "the model is loading: try again shortly"
+        self.loading = asyncio.Event()
 
     @property
     def service(self) -> Service:
@@ -46,44 +47,18 @@ class State:
         return self.loaded
 
 
-class RequestLog:
-    """Pure ASGI middleware: one metric and one log line a request, never its content."""
-
-    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
-        self._app = app
-        self._metrics = metrics
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        began = time.perf_counter()
-        code = 500
-
-        async def watched(message: Message) -> None:
-            nonlocal code
-            if message["type"] == "http.response.start":
-                code = message["status"]
-            await send(message)
-
-        try:
-            await self._app(scope, receive, watched)
-        finally:
-            seconds = time.perf_counter() - began
-            route = getattr(scope.get("route"), "path", "unknown")
-            self._metrics.requests.labels(route, str(code)).inc()
-            self._metrics.request_seconds.labels(route).observe(seconds)
-            quiet = route in ("/health", "/readyz", "/metrics")
-            level = logging.DEBUG if quiet else logging.INFO
-            log.log(level, "%s %s %d %.3fs", scope["method"], route, code, seconds)
-
-
 def create_app(settings: Settings, load: Callable[[Settings], Service] = load_service) -> FastAPI:
     """The ASGI application. `load` makes the service, on a thread of its own."""
     metrics = Metrics()
     state = State(settings, metrics)
 
     async def load_in_background() -> None:
+        try:
+            await load_service_or_say_why()
+        finally:
+            state.loading.set()
+
+    async def load_service_or_say_why() -> None:
         try:
             state.loaded = await asyncio.to_thread(load, settings)
         except TrajGuardError as error:
@@ -132,10 +107,10 @@ def create_app(settings: Settings, load: Callable[[Settings], Service] = load_se
         version=version("trajguard"),
         description="An out-of-distribution guard for math questions to language models.",
         lifespan=lifespan,
-        max_body_size=_MAX_BODY_BYTES,
     )
     app.state.guard = state
     errors.install(app)
+    app.add_middleware(BodyLimit)
     app.add_middleware(RequestLog, metrics=metrics)
     app.include_router(chat.router, responses=described)
     app.include_router(score.router, responses=described)

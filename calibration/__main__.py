@@ -1,4 +1,4 @@
-"""The calibration command line: generate, collect, fit, report."""
+"""The calibration command line: generate, collect, fit, report, ask, timing."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import get_args
 
 from calibration.fit import FitOptions, fit
 from calibration.generate import write_questions
-from calibration.questions import read_questions
+from calibration.questions import Split, read_questions
 from calibration.report import report
 from detector import artifact as artifacts
 from detector.conformal import Guarantee
@@ -80,6 +80,16 @@ def _parser() -> argparse.ArgumentParser:
     reporting.add_argument("--ood", type=Path, nargs="+", default=[], metavar="COLLECTION")
     reporting.add_argument("--alpha", type=_alpha, help="instead of the artifact's")
     reporting.add_argument("--guarantee", choices=get_args(Guarantee))
+
+    asking = commands.add_parser("ask", help="count what a running service refuses or flags")
+    asking.add_argument("url", metavar="URL", help="such as http://127.0.0.1:8000")
+    asking.add_argument("questions", type=Path, nargs="+", metavar="QUESTIONS.jsonl")
+    asking.add_argument("--split", choices=get_args(Split), help="only questions of this split")
+    asking.add_argument("--n", type=int, default=300, help="how many (300)")
+    asking.add_argument("--max-tokens", type=int, default=8, help="of each response (8)")
+
+    timing = commands.add_parser("timing", help="what scoring a trajectory costs on one thread")
+    timing.add_argument("artifact", type=Path, metavar="ARTIFACT.safetensors")
     return parser
 
 
@@ -161,11 +171,32 @@ def _report(options: argparse.Namespace) -> None:
     print(report(judged, options.collected, options.ood))  # noqa: T201
 
 
+def _ask(options: argparse.Namespace) -> None:
+    from calibration.ask import ask, choose, describe
+
+    questions = choose(options.questions, options.split, options.n)
+    print(describe(ask(options.url, questions, options.max_tokens)))  # noqa: T201
+
+
+def _timing(options: argparse.Namespace) -> None:
+    from calibration.timing import timings
+
+    for timing in timings(artifacts.load(options.artifact)):
+        print(timing)  # noqa: T201
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; 0 when it succeeded, 2 when its input was at fault."""
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     options = _parser().parse_args(arguments)
-    commands = {"generate": _generate, "collect": _collect, "fit": _fit, "report": _report}
+    commands = {
+        "generate": _generate,
+        "collect": _collect,
+        "fit": _fit,
+        "report": _report,
+        "ask": _ask,
+        "timing": _timing,
+    }
     try:
         commands[options.command](options)
     except TrajGuardError as error:

@@ -1,0 +1,84 @@
+"""Timing: what scoring one trajectory costs on one CPU thread."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+from detector.artifact import Artifact
+from detector.gaussian import LayerGaussians
+from detector.scores import FittedScore
+
+_REPEATS = 30
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Median milliseconds a trajectory, scored alone and in a batch of 32."""
+
+    name: str
+    alone: float
+    batched: float
+
+    def __str__(self) -> str:
+        return (
+            f"{self.name}: {self.alone:.2f} ms alone, {self.batched:.2f} ms each in a batch of 32"
+        )
+
+
+def _median_ms(work: Callable[[], object]) -> float:
+    for _ in range(3):
+        work()
+    seconds = []
+    for _ in range(_REPEATS):
+        began = time.perf_counter()
+        work()
+        seconds.append(time.perf_counter() - began)
+    return 1000 * statistics.median(seconds)
+
+
+def _random_score(n_planes: int, width: int, rank: int) -> FittedScore:
+    generator = torch.Generator().manual_seed(0)
+    basis = torch.randn(n_planes, rank, width, generator=generator) / width**0.5
+    gaussians = LayerGaussians(
+        mean=torch.randn(n_planes, width, generator=generator),
+        basis=basis,
+        weight=torch.full((n_planes, rank), 0.9),
+        variance=torch.ones(n_planes),
+    )
+    return FittedScore("mahalanobis", 0, gaussians)
+
+
+@torch.inference_mode()
+def timings(artifact: Artifact) -> list[Timing]:
+    """A 7B-class model's trajectory (33 planes x 4096, rank 256), then the artifact's own,
+    with its verdict. Sets torch to one thread.
+    """
+    torch.set_num_threads(1)
+    generator = torch.Generator().manual_seed(1)
+    large = _random_score(33, 4096, 256)
+    one, many = (torch.randn(n, 33, 4096, generator=generator) for n in (1, 32))
+    rows = [
+        Timing(
+            "33 x 4096 at rank 256",
+            _median_ms(lambda: large.score(one)),
+            _median_ms(lambda: large.score(many)) / 32,
+        )
+    ]
+    detector, manifest = artifact.detector, artifact.manifest
+    shape = (manifest.n_layers + 1, manifest.hidden_size)
+    look = detector.looks[0].look
+    one, many = (torch.randn(n, *shape, generator=generator) for n in (1, 32))
+    rows.append(
+        Timing(
+            f"{manifest.model_name}, {shape[0]} x {shape[1]}, score and verdict",
+            _median_ms(lambda: detector.judge(detector.score(look, one))),
+            _median_ms(lambda: [detector.judge([score]) for score in detector.score(look, many)])
+            / 32,
+        )
+    )
+    return rows

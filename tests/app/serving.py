@@ -1,0 +1,69 @@
+"""A ready service over the tiny model, for tests to talk to."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import uvicorn
+from fastapi import FastAPI
+from starlette.testclient import TestClient
+
+from app.main import create_app
+from app.service import Service, start_service
+from app.settings import Settings
+from detector.artifact import Artifact
+from tests.tiny import tiny_checkpoint
+
+IN_SCOPE = "Rosa has 30 eggs. Tove has 12 fewer. How many eggs does Tove have?"
+OUT_OF_SCOPE = "zzzzzzzzzz"
+
+
+def user(content: str) -> list[dict[str, str]]:
+    return [{"role": "user", "content": content}]
+
+
+def make_app(artifact: Artifact, **settings: object) -> FastAPI:
+    """An app with a checkpoint of its own: a model runs under one engine at a time."""
+    chosen = Settings.model_validate({"max_length": 512, **settings})
+    return create_app(chosen, load=lambda s: start_service(s, artifact, tiny_checkpoint()))
+
+
+@contextmanager
+def client_of(app: FastAPI) -> Iterator[TestClient]:
+    """A client of the app once it is ready."""
+    with TestClient(app, raise_server_exceptions=False) as client:
+        assert client.portal is not None
+        client.portal.call(app.state.guard.loading.wait)
+        yield client
+
+
+def service_of(app: FastAPI) -> Service:
+    service = app.state.guard.service
+    assert isinstance(service, Service)
+    return service
+
+
+@contextmanager
+def served(app: FastAPI) -> Iterator[str]:
+    """The app behind a real server on a free loopback port; yields its address."""
+    started = threading.Event()
+
+    class Server(uvicorn.Server):
+        async def startup(self, sockets: object = None) -> None:
+            await super().startup()
+            await app.state.guard.loading.wait()
+            started.set()
+
+    config = uvicorn.Config(app, host="127.0.0.1", port=0, log_config=None, access_log=False)
+    server = Server(config)
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    try:
+        assert started.wait(timeout=60)
+        port = server.servers[0].sockets[0].getsockname()[1]
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        server.should_exit = True
+        thread.join()

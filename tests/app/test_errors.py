@@ -1,0 +1,200 @@
+"""Bad input over HTTP: one shape, the field named, prompts never quoted."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from starlette.testclient import TestClient
+
+from app.main import create_app
+from app.service import load_service
+from app.settings import Settings
+from detector.artifact import Artifact
+from detector.engine.engine import Engine
+from tests.app.serving import IN_SCOPE, client_of, make_app, service_of, user
+from tests.tiny import tiny_checkpoint
+
+SECRET = "my-private-words"
+CHAT = "/v1/chat/completions"
+
+
+@pytest.fixture(scope="module")
+def client(artifact: Artifact) -> Iterator[TestClient]:
+    with client_of(make_app(artifact)) as client:
+        yield client
+
+
+def error_of(response: Any, status: int) -> dict[str, Any]:
+    assert response.status_code == status, response.text
+    body = response.json()
+    assert set(body) == {"error"}
+    assert set(body["error"]) == {"message", "type", "param", "code"}
+    assert SECRET not in response.text
+    assert "Traceback" not in response.text
+    error: dict[str, Any] = body["error"]
+    assert error["message"]
+    return error
+
+
+@pytest.mark.parametrize(
+    ("body", "param", "says"),
+    [
+        ({}, "messages", "required"),
+        ({"messages": []}, "messages", "at least 1"),
+        ({"messages": SECRET}, "messages", "list"),
+        ({"messages": [{"role": "user"}]}, "messages.0.content", "required"),
+        ({"messages": [{"role": "user", "content": 5}]}, "messages.0.content.str", "string"),
+        (
+            {"messages": [{"role": "wizard", "content": SECRET}]},
+            "messages.0.role",
+            "got 'wizard'",
+        ),
+        ({"messages": [{"role": "system", "content": SECRET}]}, "messages", "no user message"),
+        ({"messages": user(SECRET), "temperature": 9}, "temperature", "got 9"),
+        ({"messages": user(SECRET), "top_p": 0}, "top_p", "got 0"),
+        ({"messages": user(SECRET), "max_tokens": 0}, "max_tokens", "got 0"),
+        ({"messages": user(SECRET), "max_tokens": "many"}, "max_tokens", "integer"),
+        ({"messages": user(SECRET), "n": 2}, "n", "got 2"),
+        ({"messages": user(SECRET), "logprobs": True}, "logprobs", "got True"),
+        ({"messages": user(SECRET), "presence_penalty": 0.5}, "presence_penalty", "got 0.5"),
+        ({"messages": user(SECRET), "tools": [{"type": "function"}]}, None, "tools"),
+        ({"messages": user(SECRET), "trajguard": {"mod": "flag"}}, "trajguard.mod", "not perm"),
+        ({"messages": user(SECRET), "trajguard": {"mode": "off"}}, "trajguard.mode", "'off'"),
+        ({"messages": user(SECRET), "model": "gpt-0"}, "model", "'gpt-0'"),
+        ({"messages": user(SECRET * 40)}, "messages", "shorten"),
+        ({"messages": user(SECRET), "max_tokens": 600}, "messages", "lower max_tokens"),
+        ([], None, "object"),
+        ("text", None, "object"),
+    ],
+)
+def test_chat_names_the_field_at_fault(
+    client: TestClient, body: Any, param: str | None, says: str
+) -> None:
+    error = error_of(client.post(CHAT, json=body), 400)
+    assert error["param"] == param
+    assert says in error["message"]
+    assert error["type"] == "invalid_request_error"
+    streamed = client.post(CHAT, json={**body, "stream": True}) if isinstance(body, dict) else None
+    if streamed is not None:
+        error_of(streamed, 400)
+
+
+@pytest.mark.parametrize("content", ['{"messages": [', SECRET, "", '{"a": "\udc80"}'])
+def test_malformed_json(client: TestClient, content: str) -> None:
+    response = client.post(
+        CHAT,
+        content=content.encode("utf-8", "surrogateescape"),
+        headers={"content-type": "application/json"},
+    )
+    error_of(response, 400)
+
+
+def test_paths_methods_and_sizes(client: TestClient) -> None:
+    assert error_of(client.get("/v2/nothing"), 404)["code"] == "not_found"
+    assert error_of(client.get(CHAT), 405)["code"] == "method_not_allowed"
+    huge = client.post(CHAT, json={"messages": user("x" * 5_000_000)})
+    assert error_of(huge, 413)["code"] == "body_too_large"
+
+
+def test_score_names_the_field_at_fault(client: TestClient) -> None:
+    assert error_of(client.post("/v1/score", json={}), 400)["param"] == "messages"
+    body = {"messages": user(SECRET), "response": "long " * 500}
+    assert error_of(client.post("/v1/score", json=body), 400)["code"] == "prompt_too_long"
+
+
+def test_full_queue_answers_429_with_retry_after(
+    artifact: Artifact, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = make_app(artifact, max_queue=1)
+    with client_of(app) as client:
+        waiting = service_of(app).bridge.engine._waiting
+        # A request that no step takes, because it is not the engine's to take.
+        monkeypatch.setattr(service_of(app).bridge.engine, "_max_queue", 0)
+        response = client.post(CHAT, json={"messages": user(SECRET)})
+        assert not waiting
+    assert error_of(response, 429)["code"] == "queue_full"
+    assert response.headers["retry-after"] == "1"
+
+
+def test_engine_failure_fails_its_batch_and_the_next_goes_on(
+    artifact: Artifact,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    app = make_app(artifact)
+    with client_of(app) as client:
+
+        def broken(self: Engine) -> None:
+            raise RuntimeError(SECRET)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Engine, "_decode", broken)
+            error = error_of(client.post(CHAT, json={"messages": user(IN_SCOPE)}), 500)
+            assert error["code"] == "engine_error"
+            streamed = client.post(CHAT, json={"messages": user(IN_SCOPE), "stream": True})
+            assert '"code":"engine_error"' in streamed.text
+            assert "[DONE]" not in streamed.text
+        assert client.post(CHAT, json={"messages": user(IN_SCOPE)}).status_code == 200
+    assert "engine step failed: RuntimeError" in caplog.text
+    assert SECRET not in caplog.text
+
+
+def test_prompts_never_reach_logs(client: TestClient, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.DEBUG):
+        client.post(CHAT, json={"messages": user(SECRET)})
+        client.post(CHAT, json={"messages": user(SECRET), "temperature": 9})
+        client.post("/v1/score", json={"messages": user(SECRET), "response": SECRET})
+    assert "decision=" in caplog.text
+    assert SECRET not in caplog.text
+
+
+def not_ready(settings: Settings, load: Any = load_service) -> dict[str, Any]:
+    app = create_app(settings, load=load)
+    with client_of(app) as client:
+        assert client.get("/health").status_code == 200
+        error_of(client.post(CHAT, json={"messages": user(IN_SCOPE)}), 503)
+        response = client.get("/readyz")
+        assert response.headers["retry-after"] == "1"
+        return error_of(response, 503)
+
+
+def test_artifact_of_another_model_is_never_ready(artifact: Artifact) -> None:
+    from app.service import start_service
+
+    other = tiny_checkpoint(seed=1)
+    error = not_ready(Settings(), load=lambda s: start_service(s, artifact, other))
+    assert "does not match 'tiny' in weights" in error["message"]
+
+
+def test_missing_and_corrupt_artifacts_are_never_ready(artifact: Artifact, tmp_path: Path) -> None:
+    missing = tmp_path / "none.safetensors"
+    assert "is not a file" in not_ready(Settings(artifact=missing))["message"]
+    path = tmp_path / "a.safetensors"
+    artifact.save(path)
+    content = bytearray(path.read_bytes())
+    content[-100] ^= 1
+    path.write_bytes(content)
+    assert "damaged" in not_ready(Settings(artifact=path))["message"]
+
+
+def test_alpha_that_cannot_be_kept_is_never_ready(artifact: Artifact) -> None:
+    from app.service import start_service
+
+    error = not_ready(
+        Settings(alpha=0.001), load=lambda s: start_service(s, artifact, tiny_checkpoint())
+    )
+    assert "alpha 0.001 cannot be kept" in error["message"]
+    assert "at least 999" in error["message"]
+
+
+def test_unexpected_failure_is_said_without_its_content(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def broken(settings: Settings) -> Any:
+        raise RuntimeError(SECRET)
+
+    assert "RuntimeError" in not_ready(Settings(), load=broken)["message"]

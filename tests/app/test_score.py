@@ -1,0 +1,81 @@
+"""`POST /v1/score` and the operational routes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from fastapi import FastAPI
+from prometheus_client.parser import text_string_to_metric_families
+from starlette.testclient import TestClient
+
+from detector.artifact import Artifact
+from tests.app.serving import IN_SCOPE, OUT_OF_SCOPE, client_of, make_app, user
+
+
+@pytest.fixture(scope="module")
+def app(artifact: Artifact) -> FastAPI:
+    return make_app(artifact)
+
+
+@pytest.fixture(scope="module")
+def client(app: FastAPI) -> Iterator[TestClient]:
+    with client_of(app) as client:
+        yield client
+
+
+def test_score_equals_the_chat_s_verdict(client: TestClient) -> None:
+    chat = client.post(
+        "/v1/chat/completions", json={"messages": user(IN_SCOPE), "max_tokens": 8}
+    ).json()
+    scored = client.post("/v1/score", json={"messages": user(IN_SCOPE)}).json()["verdict"]
+    (look,) = scored["looks"]
+    assert look["score"] == pytest.approx(chat["trajguard"]["looks"][0]["score"], abs=1e-4)
+    # One distance a layer, the embedding included; their mean is the raw score.
+    assert len(look["distances"]) == 7
+    assert sum(look["distances"]) / 7 == pytest.approx(look["raw"], rel=1e-5)
+
+
+def test_score_judges_a_response_made_elsewhere(client: TestClient) -> None:
+    body = {"messages": user(IN_SCOPE), "response": "Tove has 18 eggs."}
+    verdict = client.post("/v1/score", json=body).json()["verdict"]
+    assert [look["look"] for look in verdict["looks"]] == ["prompt", "4"]
+    assert verdict["stage"] == "response"
+    short = client.post("/v1/score", json=body | {"response": "18"}).json()["verdict"]
+    assert [look["look"] for look in short["looks"]] == ["prompt"]
+
+
+def test_score_takes_content_in_parts(client: TestClient) -> None:
+    parts = [{"type": "text", "text": IN_SCOPE[:10]}, {"type": "text", "text": IN_SCOPE[10:]}]
+    whole = client.post("/v1/score", json={"messages": user(IN_SCOPE)}).json()
+    split = client.post("/v1/score", json={"messages": [{"role": "user", "content": parts}]}).json()
+    assert whole == split
+
+
+def test_health_readiness_and_models(client: TestClient, artifact: Artifact) -> None:
+    assert client.get("/health").json() == {"status": "HEALTHY"}
+    ready = client.get("/readyz").json()
+    assert ready["artifact"] == artifact.id
+    assert ready["looks"] == ["prompt", "4"]
+    (model,) = client.get("/v1/models").json()["data"]
+    assert set(model) == {"id", "object", "created", "owned_by"}
+    assert model["id"] == "tiny"
+
+
+def test_metrics_count_what_happened(app: FastAPI, client: TestClient) -> None:
+    def value(name: str, **labels: str) -> float:
+        families = text_string_to_metric_families(client.get("/metrics").text)
+        samples = [sample for family in families for sample in family.samples]
+        return next(s.value for s in samples if s.name == name and s.labels == labels)
+
+    refused = {"mode": "refuse", "stage": "prompt", "decision": "refuse"}
+    before = value("trajguard_decisions_total", **refused)
+    tokens = value("trajguard_tokens_total", kind="response")
+    client.post("/v1/chat/completions", json={"messages": user(OUT_OF_SCOPE)})
+    assert value("trajguard_decisions_total", **refused) == before + 1
+    assert value("trajguard_tokens_total", kind="response") == tokens
+    assert value("trajguard_ready") == 1
+    assert value("trajguard_alpha") == 0.05
+    assert value("trajguard_engine_running") == value("trajguard_engine_waiting") == 0
+    openmetrics = client.get("/metrics", headers={"accept": "application/openmetrics-text"})
+    assert openmetrics.text.endswith("# EOF\n")
