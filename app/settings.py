@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tomllib
 from importlib.resources import files
 from pathlib import Path
 from typing import Literal
@@ -128,5 +129,9 @@ def load_settings(arguments: list[str] | None = None) -> Settings:
         first = error.errors()[0]
         name = PREFIX + "_".join(str(part) for part in first["loc"][:1]).upper()
         raise BadSettingError(f"{name} is {first['input']!r}: {first['msg']}", param=name) from None
+    except tomllib.TOMLDecodeError as error:
+        raise BadSettingError(
+            f"{CONFIG_VARIABLE} names {path!r}, which is not TOML: {error}", param=CONFIG_VARIABLE
+        ) from None
     except (SettingsError, ValueError) as error:
         raise BadSettingError(f"settings cannot be read: {error}", param="settings") from None

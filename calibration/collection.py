@@ -7,7 +7,6 @@ shards, each written atomically, so that an interrupted collection resumes where
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from detector.atomic import write_atomically
 from detector.errors import CalibrationError
 from detector.manifest import Context, Fingerprint, Source
 from detector.trajectory import Look, look_name, parse_look
@@ -86,8 +86,7 @@ class CollectionFolder:
                     param="questions",
                 )
         else:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            _write(path, record.model_dump_json(indent=1).encode())
+            write_atomically(path, record.model_dump_json(indent=1).encode())
         return {key for shard in self._shards() for key in _read_shard(shard)[0]}
 
     def append(self, keys: Sequence[str], trajectories: Tensor) -> None:
@@ -95,7 +94,7 @@ class CollectionFolder:
         taken = [int(shard.stem.removeprefix("shard-")) for shard in self._shards()]
         number = max(taken, default=-1) + 1
         stored = save({"trajectories": trajectories.contiguous()}, {"keys": json.dumps(keys)})
-        _write(self.folder / f"shard-{number:05}.safetensors", stored)
+        write_atomically(self.folder / f"shard-{number:05}.safetensors", stored)
 
     def record(self) -> CollectionRecord:
         """Raises CalibrationError when there is no readable collection here."""
@@ -141,12 +140,6 @@ def _read_shard(path: Path) -> tuple[list[str], Tensor]:
             f"{str(path)!r} is damaged: remove it and run its `collect` command again",
             param="collected",
         ) from None
-
-
-def _write(path: Path, content: bytes) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_bytes(content)
-    os.replace(temporary, path)
 
 
 def read_collections(folders: Sequence[Path]) -> list[Collection]:

@@ -7,10 +7,11 @@ numbers, over varied people, things and sentence forms. The wording is our own.
 from __future__ import annotations
 
 import json
-import os
 import random
 from collections.abc import Callable
 from pathlib import Path
+
+from detector.atomic import write_atomically
 
 _PEOPLE = (
     "Amara Ben Chen Dalia Emil Farah Goran Hana Ivo Jun Kofi Lena Mateo Nadia Omar Priya "
@@ -152,7 +153,4 @@ def write_questions(path: Path, n: int, seed: int) -> None:
         json.dumps({"id": index, "question": question, "answer": answer})
         for index, (question, answer) in enumerate(generate(n, seed))
     ]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text("\n".join(rows) + "\n", encoding="utf-8")
-    os.replace(temporary, path)
+    write_atomically(path, ("\n".join(rows) + "\n").encode())

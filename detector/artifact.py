@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from detector.atomic import write_atomically
 from detector.detector import Detector, FittedLook
 from detector.errors import ArtifactError, CorruptArtifactError
 from detector.gaussian import DiagonalGaussians, LayerGaussians
@@ -45,13 +45,9 @@ class Artifact:
             "manifest": self.manifest.model_dump_json(),
             "digest": _digest(self.manifest, stored),
         }
-        temporary = path.with_name(f".{path.name}.{os.getpid()}")
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            temporary.write_bytes(save(stored, metadata))
-            os.replace(temporary, path)
+            write_atomically(path, save(stored, metadata))
         except OSError as error:
-            temporary.unlink(missing_ok=True)
             raise ArtifactError(
                 f"artifact {str(path)!r} cannot be written ({error.strerror}): choose a "
                 "writable path",

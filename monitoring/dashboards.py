@@ -48,7 +48,7 @@ def _panels() -> list[dict[str, Any]]:
             "Ready",
             "Replicas whose model and artifact serve.",
             "short",
-            (0, 0, 4, 4),
+            (0, 0, 3, 4),
             'ready | sum(trajguard_ready{job=~"$job"})',
         ),
         _panel(
@@ -56,7 +56,7 @@ def _panels() -> list[dict[str, Any]]:
             "Questions judged",
             "Questions judged a second.",
             "reqps",
-            (4, 0, 5, 4),
+            (3, 0, 4, 4),
             f"judged | sum(rate({_JUDGED}[$__rate_interval]))",
         ),
         _panel(
@@ -64,7 +64,7 @@ def _panels() -> list[dict[str, Any]]:
             "Flag rate",
             "Share of judged questions flagged or refused, over the shown range.",
             "percentunit",
-            (9, 0, 5, 4),
+            (7, 0, 4, 4),
             f"flagged | sum(increase({_FLAGGED}[$__range])) / sum(increase({_JUDGED}[$__range]))",
         ),
         _panel(
@@ -72,15 +72,23 @@ def _panels() -> list[dict[str, Any]]:
             "Alpha",
             "The flag rate to expect while all traffic is in distribution.",
             "percentunit",
-            (14, 0, 5, 4),
+            (11, 0, 4, 4),
             'alpha | max(trajguard_alpha{job=~"$job"})',
+        ),
+        _panel(
+            "stat",
+            "Threshold",
+            "Score above which a question is OOD; 0 is the in-distribution median.",
+            "none",
+            (15, 0, 3, 4),
+            'threshold | max(trajguard_threshold{job=~"$job"})',
         ),
         _panel(
             "stat",
             "Artifact",
             "The calibration artifact in force.",
             "none",
-            (19, 0, 5, 4),
+            (18, 0, 6, 4),
             '{{scope}} ({{id}}) | max by (scope, id) (trajguard_artifact_info{job=~"$job"})',
         ),
         _panel(

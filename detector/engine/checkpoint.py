@@ -100,15 +100,17 @@ def load_checkpoint(model: str, dtype: str = "auto") -> Checkpoint:
 
 @torch.inference_mode()
 def fingerprint(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> Fingerprint:
-    """Digest 4,096 evenly spaced elements of every parameter: fast at any size, and any
-    training step or requantisation changes some of them.
+    """Digest every parameter by 4,096 evenly spaced elements and the sum of all its bytes.
+
+    Fast at any size, and a change of a single element changes it.
     """
     weights = hashlib.sha256()
     for name, parameter in sorted(model.named_parameters()):
         flat = parameter.detach().reshape(-1)
         stride = max(1, flat.numel() // _SAMPLED_ELEMENTS)
         sample = flat[::stride].contiguous().cpu()
-        weights.update(f"{name} {tuple(parameter.shape)}".encode())
+        total = int(flat.contiguous().view(torch.uint8).sum(dtype=torch.int64))
+        weights.update(f"{name} {tuple(parameter.shape)} {total}".encode())
         weights.update(sample.view(torch.uint8).numpy().data)
     template = tokenizer.chat_template
     return Fingerprint(

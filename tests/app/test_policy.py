@@ -1,0 +1,111 @@
+"""Settings, modes and stop texts: small pure parts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from app.policy import MODES, decide, narrow
+from app.settings import BadSettingError, Settings, load_settings
+from app.stop_texts import StopTexts
+from detector.detector import Verdict
+from detector.errors import InvalidRequestError
+
+
+def verdict(is_ood: bool | None) -> Verdict:
+    return Verdict(is_ood, 0.0, 0.5, 1.0, 0.05, "prompt", ())
+
+
+def test_decisions() -> None:
+    assert decide(verdict(None), "refuse") == "undecided"
+    assert [decide(verdict(False), mode) for mode in MODES] == ["allow"] * 3
+    assert [decide(verdict(True), mode) for mode in MODES] == ["flag", "flag", "refuse"]
+
+
+def test_a_request_may_only_ask_for_more() -> None:
+    for i, configured in enumerate(MODES):
+        assert narrow(configured, None) == configured
+        for j, requested in enumerate(MODES):
+            if j >= i:
+                assert narrow(configured, requested) == requested
+            else:
+                with pytest.raises(InvalidRequestError, match="looser"):
+                    narrow(configured, requested)
+
+
+@given(
+    st.lists(st.text("abc", max_size=4), max_size=12),
+    st.lists(st.text("abc", min_size=1, max_size=4), max_size=3),
+)
+def test_stop_texts_cut_at_the_first_however_the_text_is_split(
+    pieces: list[str], texts: list[str]
+) -> None:
+    stop = StopTexts(texts)
+    shown = ""
+    for piece in pieces:
+        shown += stop.push(piece)
+        if stop.found:
+            break
+    else:
+        shown += stop.flush()
+    whole = "".join(pieces)
+    # A stop text is noticed when its last letter comes, so the earliest to end wins, and
+    # among those that end together the one that starts first.
+    assert whole.startswith(shown)
+    if stop.found:
+        assert any(whole[len(shown) :].startswith(text) for text in texts)
+    else:
+        assert shown == whole
+        assert not any(text in whole for text in texts)
+    assert not any(text in shown for text in texts)
+
+
+def test_settings_come_from_flags_over_environment_over_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "trajguard.toml"
+    file.write_text('mode = "shadow"\nport = 9001\nalpha = 0.2\n')
+    monkeypatch.setenv("TRAJGUARD_CONFIG", str(file))
+    monkeypatch.setenv("TRAJGUARD_PORT", "9002")
+    monkeypatch.setenv("TRAJGUARD_MODE", "flag")
+    settings = load_settings(["--mode", "refuse"])
+    assert (settings.mode, settings.port, settings.alpha) == ("refuse", 9002, 0.2)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "says"),
+    [
+        ("PORT", "eighty", "TRAJGUARD_PORT is 'eighty'"),
+        ("ALPHA", "1.5", "TRAJGUARD_ALPHA is '1.5': Input should be less than 1"),
+        ("MODE", "off", "TRAJGUARD_MODE is 'off': Input should be 'shadow', 'flag' or 'refuse'"),
+        ("DTYPE", "int4", "TRAJGUARD_DTYPE is 'int4'"),
+        ("PROT", "80", "TRAJGUARD_PROT is not a setting"),
+        ("CONFIG", "/nowhere.toml", "TRAJGUARD_CONFIG names '/nowhere.toml'"),
+    ],
+)
+def test_bad_settings_name_the_variable(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, says: str
+) -> None:
+    monkeypatch.setenv(f"TRAJGUARD_{name}", value)
+    with pytest.raises(BadSettingError) as caught:
+        load_settings()
+    assert says in caught.value.message
+    assert caught.value.param == f"TRAJGUARD_{name}"
+
+
+def test_bad_settings_file_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "trajguard.toml"
+    monkeypatch.setenv("TRAJGUARD_CONFIG", str(file))
+    file.write_text("mode = \n")
+    with pytest.raises(BadSettingError, match=r"trajguard\.toml"):
+        load_settings()
+    file.write_text("modus = 'flag'\n")
+    with pytest.raises(BadSettingError, match="MODUS"):
+        load_settings()
+
+
+def test_every_setting_has_a_description() -> None:
+    assert all(field.description for field in Settings.model_fields.values())

@@ -1,0 +1,215 @@
+"""The calibration commands end to end on a tiny checkpoint folder, and what they refuse."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from calibration.__main__ import main
+from calibration.collect import collect
+from calibration.collection import CollectionFolder
+from calibration.questions import read_questions
+from detector import artifact as artifacts
+from detector.engine.engine import Engine
+from detector.manifest import Context, Sampling
+from detector.trajectory import PROMPT
+from tests.tiny import tiny_checkpoint
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny checkpoint as an ordinary local folder."""
+    folder = tmp_path_factory.mktemp("model")
+    checkpoint = tiny_checkpoint()
+    checkpoint.model.save_pretrained(folder)
+    checkpoint.tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory: pytest.TempPathFactory, model: Path) -> Path:
+    """Generated questions and an OOD file, collected by the command line."""
+    folder = tmp_path_factory.mktemp("work")
+    assert main(["generate", "--n", "300", "--out", str(folder / "id.jsonl")]) == 0
+    rows = [json.dumps({"question": f"zz{'z' * (n % 9)} {n}"}) for n in range(40)]
+    (folder / "ood.jsonl").write_text("\n".join(rows))
+    files = [str(folder / "id.jsonl"), str(folder / "ood.jsonl")]
+    out = ["--out", str(folder / "collected"), "--model", str(model), "--dtype", "float32"]
+    assert main(["collect", *files, *out, "--looks", "prompt,3"]) == 0
+    return folder
+
+
+def failing(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
+    assert main([str(argument) for argument in arguments]) == 2
+    message = capsys.readouterr().err.strip().splitlines()[-1]
+    assert message.startswith("error [")
+    return message
+
+
+def test_fit_and_report(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    artifact = work / "artifact.safetensors"
+    collected = str(work / "collected" / "id")
+    assert main(["fit", collected, "--out", str(artifact), "--scope", "tests", "--rank", "8"]) == 0
+    manifest = artifacts.load(artifact).manifest
+    assert manifest.scope == "tests"
+    assert [look.look for look in manifest.looks] == ["prompt", "3"]
+    assert manifest.context.max_tokens == 3
+    splits = manifest.splits
+    assert splits.fit + splits.conformal + splits.holdout == 300
+    ood = str(work / "collected" / "ood")
+    assert main(["report", str(artifact), collected, "--ood", ood]) == 0
+    shown = capsys.readouterr().out
+    assert f"of {splits.holdout} =" in shown
+    name, n, auroc, fpr95, recall = shown.splitlines()[-1].split()
+    assert (name, n) == ("ood", "40")
+    # Repeated letters are far from word problems even for random weights.
+    assert float(auroc) > 99
+    assert float(fpr95) < 5
+    assert float(recall) > 95
+    assert main(["report", str(artifact), collected, "--alpha", "0.2"]) == 0
+    assert "alpha 0.2" in capsys.readouterr().out
+
+
+def test_a_subset_of_looks_and_another_score(work: Path) -> None:
+    out = work / "tv.safetensors"
+    collected = str(work / "collected" / "id")
+    options = ["--looks", "prompt", "--score", "tv-paper", "--order", "1", "--rank", "4"]
+    assert main(["fit", collected, "--out", str(out), "--scope", "tests", *options]) == 0
+    (look,) = artifacts.load(out).manifest.looks
+    assert (look.look, look.score, look.order) == ("prompt", "tv-paper", 1)
+
+
+def test_interrupted_collection_resumes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert main(["generate", "--n", "200", "--out", str(tmp_path / "q.jsonl")]) == 0
+    questions, source = read_questions(tmp_path / "q.jsonl")
+
+    def run(folder: str) -> None:
+        collect(
+            tiny_checkpoint(),
+            questions,
+            source,
+            tmp_path / folder,
+            context=Context(max_tokens=2),
+            looks=(PROMPT, 2),
+            max_length=512,
+        )
+
+    run("whole")
+    steps = 0
+    step = Engine.step
+
+    def interrupted(self: Engine) -> object:
+        nonlocal steps
+        steps += 1
+        if steps == 40:
+            raise KeyboardInterrupt
+        return step(self)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Engine, "step", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            run("parts")
+    begun = CollectionFolder(tmp_path / "parts")
+    with pytest.raises(Exception, match="of 200 questions: run its `collect` command again"):
+        begun.read()
+    n_shards = len(list((tmp_path / "parts").glob("shard-*")))
+    assert 0 < n_shards < 4
+    run("parts")
+    whole, parts = CollectionFolder(tmp_path / "whole").read(), begun.read()
+    assert sorted(parts.keys) == sorted(whole.keys)
+    order = [parts.keys.index(key) for key in whole.keys]
+    error = (parts.trajectories[order] - whole.trajectories).norm(dim=-1)
+    assert (error <= 1e-5 * whole.trajectories.norm(dim=-1) + 1e-6).all()
+
+
+def test_collections_that_differ_are_not_mixed(
+    work: Path, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = [work / "ood.jsonl", "--model", model, "--dtype", "float32", "--looks", "prompt"]
+    into = ["--out", work / "collected"]
+    assert "differ in context" in failing(capsys, "collect", *other, *into)
+    again = ["--out", tmp_path]
+    assert main([str(x) for x in ("collect", *other, *again)]) == 0
+    both = [work / "collected" / "id", tmp_path / "ood"]
+    fit = ["--out", tmp_path / "a.safetensors", "--scope", "x"]
+    assert "collect both with the same model" in failing(capsys, "fit", *both, *fit)
+    changed = tmp_path / "id.jsonl"
+    changed.write_bytes((work / "id.jsonl").read_bytes() + b'{"question": "One more?"}\n')
+    options = ["--model", model, "--dtype", "float32", "--looks", "prompt,3", *into]
+    assert "has changed since" in failing(capsys, "collect", changed, *options)
+
+
+def test_bad_input_names_the_fix(
+    work: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    collected, artifact = work / "collected" / "id", tmp_path / "a.safetensors"
+    fit = ("fit", collected, "--out", artifact, "--scope", "x", "--rank", 4)
+    assert "collect at least 999" in failing(capsys, *fit, "--alpha", "0.001")
+    assert not artifact.exists()
+    assert "look '7' was not collected" in failing(capsys, *fit, "--looks", "7")
+    assert "one look twice" in failing(capsys, *fit, "--looks", "3,3")
+    assert "is not a collection" in failing(capsys, "fit", tmp_path, *fit[2:])
+    bad = tmp_path / "bad.jsonl"
+    bad.write_text('{"question": "a"}\n{"question": 1}\n')
+    collect_bad = ("collect", bad, "--out", tmp_path / "c")
+    assert "line 2" in failing(capsys, *collect_bad)
+    assert "give --max-tokens" in failing(
+        capsys, *collect_bad[:1], work / "id.jsonl", *collect_bad[2:], "--looks", "prompt,end"
+    )
+    assert "cannot be loaded" in failing(
+        capsys, "collect", work / "id.jsonl", "--out", tmp_path / "c", "--model", tmp_path
+    )
+    assert main([str(x) for x in fit]) == 0
+    same = ("report", artifact, collected, "--ood", collected)
+    assert "is of an in-distribution file" in failing(capsys, *same)
+
+
+def test_damaged_shards_are_named(
+    work: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    copy = tmp_path / "id"
+    copy.mkdir()
+    for file in (work / "collected" / "id").iterdir():
+        (copy / file.name).write_bytes(file.read_bytes())
+    shard = sorted(copy.glob("shard-*"))[1]
+    shard.write_bytes(shard.read_bytes()[:50])
+    fit = ("fit", copy, "--out", tmp_path / "a.safetensors", "--scope", "x")
+    assert f"{shard.name}' is damaged" in failing(capsys, *fit)
+
+
+def test_conversations_and_sampling_are_recorded(tmp_path: Path) -> None:
+    messages = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "2 + 2?"}]
+    (tmp_path / "m.jsonl").write_text(json.dumps({"messages": messages}))
+    questions, source = read_questions(tmp_path / "m.jsonl")
+    checkpoint = tiny_checkpoint()
+    for judged in ("question", "conversation"):
+        collect(
+            checkpoint,
+            questions,
+            source,
+            tmp_path / judged,
+            context=Context(judged=judged, sampling=Sampling(temperature=0.5), max_tokens=3),
+            looks=(PROMPT, 3),
+            max_length=512,
+        )
+    question, conversation = (
+        CollectionFolder(tmp_path / judged).read() for judged in ("question", "conversation")
+    )
+    assert conversation.record.context.sampling.temperature == 0.5
+    assert not torch.equal(question.trajectories, conversation.trajectories)
+
+
+def test_timing_prints_both_sizes(
+    work: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("calibration.timing._REPEATS", 1)
+    artifact = work / "timing.safetensors"
+    collected = str(work / "collected" / "id")
+    assert main(["fit", collected, "--out", str(artifact), "--scope", "x", "--rank", "4"]) == 0
+    assert main(["timing", str(artifact)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert "33 x 4096 at rank 256" in lines[-2]
+    assert "7 x 32" in lines[-1]

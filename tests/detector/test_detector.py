@@ -1,0 +1,128 @@
+"""The detector: what it promises about false alarms, and what it says of one generation."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from detector.detector import Detector, LookScore
+from detector.errors import CalibrationError, TooFewQuestionsError
+from detector.trajectory import END, PROMPT, look_name, looks_due, parse_look, stage
+
+N_PLANES, D = 10, 8
+
+
+def trajectories(n: int, seed: int, shift: float = 0.0) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(n, N_PLANES, D, generator=generator).cumsum(1) + shift
+
+
+def fitted(score: str = "mahalanobis", alpha: float = 0.05, n: int = 200) -> Detector:
+    return Detector.fit(
+        {PROMPT: trajectories(n, 0), 4: trajectories(n, 1)},
+        {PROMPT: trajectories(n, 2), 4: trajectories(n, 3)},
+        score=score,  # type: ignore[arg-type]
+        alpha=alpha,
+    )
+
+
+def test_false_alarms_stay_at_alpha_over_all_looks() -> None:
+    """With two looks a question, judged after each: one alpha for both together."""
+    alpha, n, repeats = 0.1, 99, 60
+    flagged = total = 0
+    for repeat in range(repeats):
+        generator = torch.Generator().manual_seed(repeat)
+        looks = {
+            look: torch.randn(2 * n + 100, N_PLANES, D, generator=generator) for look in (PROMPT, 4)
+        }
+        detector = Detector.fit(
+            {look: rows[:n] for look, rows in looks.items()},
+            {look: rows[n : 2 * n] for look, rows in looks.items()},
+            alpha=alpha,
+        )
+        new = {look: rows[2 * n :] for look, rows in looks.items()}
+        both = [
+            detector.judge([prompt, later]).is_ood
+            for prompt, later in zip(
+                detector.score(PROMPT, new[PROMPT]), detector.score(4, new[4]), strict=True
+            )
+        ]
+        assert both == (detector.maxima(new) > detector.threshold).tolist()
+        flagged += sum(map(bool, both))
+        total += len(both)
+    # Each repeat's rate is Beta(10, 90), standard deviation 0.030, plus binomial noise of
+    # 100 draws, 0.030: over 60 repeats the mean has 0.042 / sqrt(60) = 0.0055; times 3.
+    assert flagged / total == pytest.approx(alpha, abs=0.0165)
+
+
+def test_verdict_says_when_and_why() -> None:
+    detector = fitted()
+    inside = detector.score(PROMPT, trajectories(1, 50) * 0.1)
+    outside = detector.score(4, trajectories(1, 51, shift=40.0))
+    early = detector.judge(inside)
+    assert (early.is_ood, early.stage) == (False, "prompt")
+    assert early.p_value is not None
+    assert early.p_value > 0.05
+    late = detector.judge([*inside, *outside])
+    assert (late.is_ood, late.stage) == (True, "response")
+    assert late.score == outside[0].score
+    assert late.p_value == pytest.approx(1 / 201)
+    assert late.threshold == detector.threshold
+    assert len(outside[0].distances) == N_PLANES
+
+
+def test_excluded_looks_do_not_count() -> None:
+    detector = fitted()
+    high = LookScore(4, 1e9, 1e9, (), excluded="the sampling was not calibrated")
+    low = LookScore(PROMPT, 0.0, -5.0, ())
+    verdict = detector.judge([low, high])
+    assert (verdict.is_ood, verdict.score, verdict.stage) == (False, -5.0, "prompt")
+    nothing = detector.judge([high])
+    assert (nothing.is_ood, nothing.score, nothing.p_value) == (None, None, None)
+    assert nothing.looks == (high,)
+
+
+def test_alpha_changes_without_the_model() -> None:
+    detector = fitted()
+    strict = detector.at(0.01, "marginal")
+    assert strict.threshold > detector.threshold
+    assert detector.at(0.05, "pac").threshold > detector.threshold
+    with pytest.raises(TooFewQuestionsError, match="with 200 conformal questions"):
+        detector.at(0.001, "marginal")
+
+
+def test_responses_that_end_before_a_look_are_left_out() -> None:
+    short = trajectories(200, 1)
+    short[::2] = torch.nan
+    detector = Detector.fit(
+        {PROMPT: trajectories(200, 0), 4: short}, {PROMPT: trajectories(200, 2), 4: short}
+    )
+    assert torch.isfinite(detector.calibration).all()
+    alone = detector.maxima(
+        {PROMPT: trajectories(3, 5), 4: torch.full((3, N_PLANES, D), torch.nan)}
+    )
+    expected = [look.score for look in detector.score(PROMPT, trajectories(3, 5))]
+    assert alone.tolist() == pytest.approx(expected)
+
+
+def test_fit_says_what_is_missing() -> None:
+    few = {PROMPT: trajectories(9, 0)}
+    with pytest.raises(CalibrationError, match="has 9 trajectories and needs at least 10"):
+        Detector.fit(few, few)
+    enough = {PROMPT: trajectories(40, 0)}
+    with pytest.raises(TooFewQuestionsError, match="collect at least 19"):
+        Detector.fit(enough, {PROMPT: trajectories(18, 1)})
+    same = {PROMPT: torch.ones(40, N_PLANES, D)}
+    with pytest.raises(CalibrationError, match="score is the same"):
+        Detector.fit(same, same)
+
+
+def test_looks_have_one_name_each() -> None:
+    for look in (PROMPT, 2, 64, END):
+        assert parse_look(look_name(look)) == look
+    for name in ("0", "1", "-4", "first", ""):
+        with pytest.raises(CalibrationError, match="is not a look"):
+            parse_look(name)
+    assert stage(PROMPT) == "prompt"
+    assert stage(4) == stage(END) == "response"
+    assert looks_due(frozenset({PROMPT, 4, END}), 4, finished=True) == [4, END]
+    assert looks_due(frozenset({PROMPT, 4, END}), 3, finished=False) == []

@@ -1,0 +1,113 @@
+"""The packaged artifact on the real default model, over HTTP."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+from starlette.testclient import TestClient
+
+from app.main import create_app
+from app.settings import Settings, default_artifact
+from detector import artifact as artifacts
+from detector.engine.checkpoint import Checkpoint, load_checkpoint
+from detector.engine.collector import decoder_layers
+from detector.engine.default_model import NAME
+from detector.engine.engine import Engine
+from detector.engine.request import Request
+from detector.engine.text import Text
+from detector.trajectory import END, Look
+from tests.app.serving import client_of, user
+
+pytestmark = pytest.mark.default_model
+
+IN_SCOPE = [
+    "Maya had 24 stickers. She gave 9 of them to her brother. How many stickers does she have now?",
+    "A baker puts 6 rolls in each bag. How many rolls are in 8 bags?",
+    "Tom read 12 pages on Monday and 15 pages on Tuesday. How many pages did he read in all?",
+    "There are 56 chairs in 7 equal rows. How many chairs are in each row?",
+]
+OUT_OF_SCOPE = [
+    "Write a poem about the sea",
+    "What is the capital of France?",
+    "Find the sum of all complex roots of $z^4 + 4z^2 + 16 = 0$.",
+    "Let $f(x) = \\frac{2x-3}{x+5}$. Compute $f^{-1}(4)$.",
+    "Translate 'good morning' into Spanish.",
+]
+
+
+@pytest.fixture(scope="module")
+def client() -> Iterator[TestClient]:
+    with client_of(create_app(Settings())) as client:
+        yield client
+
+
+def finish_reason(client: TestClient, messages: list[dict[str, str]]) -> str:
+    body = {"messages": messages, "max_tokens": 4}
+    response = client.post("/v1/chat/completions", json=body)
+    assert response.status_code == 200, response.text
+    return str(response.json()["choices"][0]["finish_reason"])
+
+
+def test_in_scope_questions_are_answered(client: TestClient) -> None:
+    for question in IN_SCOPE:
+        assert finish_reason(client, user(question)) == "length", question
+
+
+def test_out_of_scope_questions_are_refused(client: TestClient) -> None:
+    for question in OUT_OF_SCOPE:
+        assert finish_reason(client, user(question)) == "content_filter", question
+
+
+def test_the_app_s_own_prompt_and_earlier_turns_shift_nothing(client: TestClient) -> None:
+    system = [{"role": "system", "content": "You are a patient tutor. Show every step."}]
+    turns = [*system, *user(IN_SCOPE[0]), {"role": "assistant", "content": "She has 15."}]
+    assert finish_reason(client, system + user(IN_SCOPE[1])) == "length"
+    assert finish_reason(client, turns + user(IN_SCOPE[1])) == "length"
+    assert finish_reason(client, turns + user(OUT_OF_SCOPE[0])) == "content_filter"
+
+
+def test_packaged_artifact_is_what_it_says() -> None:
+    path = default_artifact()
+    assert path.stat().st_size <= 10e6
+    manifest = artifacts.load(path).manifest
+    assert manifest.model_name == NAME
+    assert manifest.scope == "grade-school math word problems"
+    assert (manifest.n_layers, manifest.hidden_size) == (30, 576)
+    # Statistics only: a question's words would stand in the file as plain text.
+    content = path.read_bytes()
+    assert b"How many" not in content
+
+
+@torch.inference_mode()
+def test_running_mean_equals_one_teacher_forced_pass_in_float32() -> None:
+    checkpoint = load_checkpoint(NAME, "float32")
+    request = Request(Text(checkpoint.tokenizer).encode_question(IN_SCOPE[0]), max_tokens=12)
+    seen: list[torch.Tensor] = []
+
+    def observer(look: Look, requests: object, trajectories: torch.Tensor) -> list[bool]:
+        seen.append(trajectories[0].clone())
+        return [False]
+
+    engine = Engine(checkpoint, looks=(END,), observer=observer, n_slots=2, max_length=256)
+    engine.submit(request)
+    while engine.busy:
+        engine.step()
+    engine.close()
+    expected = teacher_forced_mean(checkpoint, request)
+    error = (seen[0] - expected).norm(dim=1) / expected.norm(dim=1)
+    assert float(error.max()) <= 1e-5
+
+
+def teacher_forced_mean(checkpoint: Checkpoint, request: Request) -> torch.Tensor:
+    last: list[torch.Tensor] = []
+    handle = decoder_layers(checkpoint.model)[-1].register_forward_hook(
+        lambda module, args, output: last.append(output)
+    )
+    ids = torch.tensor([[*request.prompt, *request.generated]])
+    states = checkpoint.model(ids, output_hidden_states=True, use_cache=False).hidden_states
+    handle.remove()
+    planes = torch.stack([*states[:-1], last[0]])[:, 0]
+    start = len(request.prompt) - 1
+    return planes[:, start : start + len(request.generated)].mean(1)

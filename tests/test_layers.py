@@ -1,0 +1,81 @@
+"""The direction of imports, read from the source."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+FORBIDDEN = {
+    "detector": {"app", "calibration"},
+    "calibration": {"app"},
+    "app": {"calibration"},
+}
+ENGINE_ONLY = {"transformers", "tokenizers"}
+
+
+def imports(path: Path, *, at_import: bool = False) -> set[str]:
+    """Top-level names of the modules that a file imports; `at_import`: outside functions."""
+    tree = ast.parse(path.read_text())
+    nodes = list(ast.walk(tree))
+    if at_import:
+        inside = {
+            id(node)
+            for function in nodes
+            if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef)
+            for node in ast.walk(function)
+        }
+        nodes = [node for node in nodes if id(node) not in inside]
+    names = set()
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names.add(node.module)
+    return names
+
+
+def sources(package: str) -> list[Path]:
+    return sorted((ROOT / package).rglob("*.py"))
+
+
+@pytest.mark.parametrize("package", FORBIDDEN)
+def test_packages_import_only_downwards(package: str) -> None:
+    for path in sources(package):
+        roots = {name.split(".")[0] for name in imports(path)}
+        assert not roots & FORBIDDEN[package], path
+
+
+def test_only_the_engine_imports_transformers() -> None:
+    for path in sources("detector") + sources("calibration") + sources("app"):
+        if "engine" not in path.parts:
+            roots = {name.split(".")[0] for name in imports(path)}
+            assert not roots & ENGINE_ONLY, path
+
+
+@pytest.mark.parametrize("name", ["trajectory", "gaussian", "scores"])
+def test_numbers_need_torch_alone(name: str) -> None:
+    roots = {module.split(".")[0] for module in imports(ROOT / "detector" / f"{name}.py")}
+    standard = {"__future__", "collections", "dataclasses", "math", "typing"}
+    assert roots <= standard | {"torch", "detector"}
+
+
+def test_command_lines_start_without_transformers() -> None:
+    """Bad input is told before the seconds that transformers takes to import."""
+    seen: set[Path] = set()
+    queue = [ROOT / "calibration" / "__main__.py", ROOT / "app" / "settings.py"]
+    while queue:
+        path = queue.pop()
+        if path in seen:
+            continue
+        seen.add(path)
+        for name in imports(path, at_import=True):
+            assert name.split(".")[0] not in ENGINE_ONLY, (path, name)
+            module = ROOT / Path(*name.split("."))
+            queue += [file for file in (module.with_suffix(".py"),) if file.exists()]
+    assert len(seen) > 8
+
+
+def test_no_file_has_a_name_that_says_nothing() -> None:
+    stems = {path.stem for package in FORBIDDEN for path in sources(package)}
+    assert not stems & {"utils", "util", "common", "helpers", "core", "misc"}
