@@ -16,35 +16,16 @@ from typing import Any
 from fastapi import FastAPI
 
 from app import errors
-from app.errors import ErrorBody, NotReadyError
+from app.errors import ErrorBody
 from app.metrics import Metrics
 from app.middleware import BodyLimit, RequestLog
 from app.routes import chat, ops, score
 from app.service import Service, load_service
 from app.settings import Settings
+from app.state import State
 from detector.errors import TrajGuardError
 
 log = logging.getLogger(__name__)
-
-
-class State:
-    """What the routes share; `service` raises NotReadyError until there is one.
-
-    `loading` is set once loading has ended, well or badly.
-    """
-
-    def __init__(self, settings: Settings, metrics: Metrics) -> None:
-        self.settings = settings
-        self.metrics = metrics
-        self.loaded: Service | None = None
-        self.reason = "the model is loading: try again shortly"
-        self.loading = asyncio.Event()
-
-    @property
-    def service(self) -> Service:
-        if self.loaded is None:
-            raise NotReadyError(f"not ready: {self.reason}")
-        return self.loaded
 
 
 def create_app(settings: Settings, load: Callable[[Settings], Service] = load_service) -> FastAPI:

@@ -18,8 +18,8 @@ _P_VALUES = (0.001, 0.005, 0.01, 0.025, *(round(0.05 * step, 2) for step in rang
 STAGES = ("prompt", "response", "none")
 
 
-class _Queue(Collector):
-    """The engine's occupancy, read when scraped."""
+class EngineOccupancy(Collector):
+    """How much of the engine is in use, read when scraped."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
@@ -97,7 +97,7 @@ class Metrics:
 
     def serve(self, artifact: Artifact, engine: Engine) -> None:
         """Model and artifact are in force from now."""
-        self.registry.register(_Queue(engine))
+        self.registry.register(EngineOccupancy(engine))
         self.threshold.set(artifact.detector.threshold)
         self.alpha.set(artifact.detector.alpha)
         manifest = artifact.manifest

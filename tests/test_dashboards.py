@@ -9,7 +9,7 @@ import dashboards
 import promql_parser
 import pytest
 
-from app.metrics import Metrics, _Queue
+from app.metrics import Metrics, EngineOccupancy
 from detector.engine.engine import Engine
 from tests.tiny import tiny_checkpoint
 
@@ -22,7 +22,7 @@ def exposed() -> set[str]:
     """The names of all series that the service exposes."""
     metrics = Metrics()
     engine = Engine(tiny_checkpoint(), max_length=64)
-    metrics.registry.register(_Queue(engine))
+    metrics.registry.register(EngineOccupancy(engine))
     engine.close()
     names = set()
     for family in metrics.registry.collect():

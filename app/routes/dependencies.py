@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 from fastapi import Depends, Request
 
 from app.metrics import Metrics
 from app.service import Service
-
-if TYPE_CHECKING:
-    from app.main import State
+from app.state import State
 
 
 def _state(request: Request) -> State:
