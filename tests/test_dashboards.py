@@ -9,7 +9,7 @@ import dashboards
 import promql_parser
 import pytest
 
-from app.metrics import Metrics, EngineOccupancy
+from app.metrics import EngineOccupancy, Metrics
 from detector.engine.engine import Engine
 from tests.tiny import tiny_checkpoint
 
