@@ -76,9 +76,12 @@ def _on_trajguard_error(_: Request, error: Exception) -> JSONResponse:
     return _response(status, body_of(error), retry)
 
 
-def _on_validation_error(_: Request, error: Exception) -> JSONResponse:
+def _on_validation_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
     first = error.errors()[0]
+    if "json" not in request.headers.get("content-type", "") and first["loc"] == ("body",):
+        message = "the body is not declared as JSON: send the header content-type: application/json"
+        return _response(400, error_body(400, message, "content-type", "invalid_request"))
     if first["type"] == "json_invalid":
         position = first["loc"][-1]
         reason = first.get("ctx", {}).get("error", "syntax error")

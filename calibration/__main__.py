@@ -188,6 +188,7 @@ def _timing(options: argparse.Namespace) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; 0 when it succeeded, 2 when its input was at fault."""
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    logging.getLogger("httpx2").setLevel(logging.WARNING)
     options = _parser().parse_args(arguments)
     commands = {
         "generate": _generate,

@@ -93,6 +93,13 @@ def test_malformed_json(client: TestClient, content: str) -> None:
     error_of(response, 400)
 
 
+def test_body_without_json_content_type(client: TestClient) -> None:
+    form = {"content-type": "application/x-www-form-urlencoded"}
+    for headers in ({}, form):
+        response = client.post(CHAT, content=b'{"messages": []}', headers=headers)
+        assert error_of(response, 400)["param"] == "content-type"
+
+
 def test_paths_methods_and_sizes(client: TestClient) -> None:
     assert error_of(client.get("/v2/nothing"), 404)["code"] == "not_found"
     assert error_of(client.get(CHAT), 405)["code"] == "method_not_allowed"
