@@ -18,7 +18,7 @@ from detector.engine.request import Request
 from detector.engine.text import Text
 from detector.errors import InvalidRequestError
 from detector.manifest import Sampling, system_prompt_digest
-from detector.trajectory import PROMPT, Look
+from detector.trajectory import PROMPT_LOOKS, Look
 
 Message = Mapping[str, str]
 
@@ -103,7 +103,7 @@ class Guard:
         ]
 
     def _judge(self, judgement: Judgement, score: LookScore) -> bool:
-        prompt = score.look == PROMPT
+        prompt = score.look in PROMPT_LOOKS
         excluded = judgement.excluded_prompt if prompt else judgement.excluded_response
         judgement.looks.append(replace(score, excluded=excluded))
         judgement.verdict = self._detector.judge(judgement.looks)

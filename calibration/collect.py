@@ -18,7 +18,7 @@ from detector.engine.request import Request
 from detector.engine.text import Text
 from detector.errors import CalibrationError
 from detector.manifest import Context, Source
-from detector.trajectory import END, PROMPT, Look, look_name
+from detector.trajectory import END, PROMPT_LOOKS, Look, look_name
 
 _SHARD_SIZE = 64
 
@@ -87,7 +87,7 @@ def collect(
         max_length=max_length,
         max_queue=len(questions) + 1,
     )
-    prompt_only = set(looks) == {PROMPT}
+    prompt_only = PROMPT_LOOKS.issuperset(looks)
     requests: dict[Request, str] = {}
     for question in questions:
         if question.key not in done:
@@ -157,4 +157,4 @@ def default_max_tokens(looks: Sequence[Look]) -> int:
             "look 'end' needs the length at which responses end: give --max-tokens",
             param="max-tokens",
         )
-    return max(looks)
+    return max(1, *looks)

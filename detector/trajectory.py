@@ -8,10 +8,14 @@ The state that predicts response token t is the hidden state at the position bef
 so the first one is the last prompt position. The running mean over the states of the
 first t response tokens is *the* trajectory after t tokens; at t = 1 it is the prompt
 trajectory, which exists before any token is generated. A **look** is a t at which the
-trajectory is scored, or END: the running mean over the whole response.
+trajectory is scored, or END: the running mean over the whole response. PROMPT_MEAN is one
+more look at the prompt: the mean over all its tokens, which the input-embedding baseline
+pools (Ren et al., 2023, arXiv 2209.15558).
 
 This file knows nothing of models, batches of requests or thresholds.
 """
+
+from collections.abc import Iterable
 
 from torch import Tensor
 
@@ -20,6 +24,9 @@ from detector.errors import CalibrationError
 Look = int
 PROMPT: Look = 1
 END: Look = 0
+PROMPT_MEAN: Look = -1
+PROMPT_LOOKS = frozenset({PROMPT, PROMPT_MEAN})
+_NAMES = {PROMPT: "prompt", END: "end", PROMPT_MEAN: "prompt-mean"}
 
 LAYER_CONVENTION = "predict/pre-norm/float32"
 """Which states are averaged: those that predict the response tokens, before the final
@@ -28,32 +35,39 @@ norm, summed in float32. Part of a model's fingerprint."""
 
 def look_name(look: Look) -> str:
     """The look as it is written in artifacts, verdicts and on the command line."""
-    return {PROMPT: "prompt", END: "end"}.get(look, str(look))
+    return _NAMES.get(look, str(look))
 
 
 def parse_look(name: str) -> Look:
     """Inverse of `look_name`.
 
-    Raises CalibrationError when `name` is none of "prompt", "end" and a count over 1.
+    Raises CalibrationError when `name` is no named look and no count over 1.
     """
-    if name in ("prompt", "end"):
-        return PROMPT if name == "prompt" else END
+    for look, known in _NAMES.items():
+        if name == known:
+            return look
     if name.isdecimal() and int(name) > 1:
         return int(name)
     raise CalibrationError(
-        f"look {name!r} is not a look: write 'prompt', 'end' or a number of tokens over 1",
+        f"look {name!r} is not a look: write 'prompt', 'prompt-mean', 'end' or a number of "
+        "tokens over 1",
         param="looks",
     )
 
 
 def stage(look: Look) -> str:
     """What has been seen when the look is taken: "prompt" or "response"."""
-    return "prompt" if look == PROMPT else "response"
+    return "prompt" if look in PROMPT_LOOKS else "response"
+
+
+def in_order(looks: Iterable[Look]) -> list[Look]:
+    """Looks in the order in which a generation meets them."""
+    return sorted(looks, key=lambda look: (look == END, look))
 
 
 def looks_due(looks: frozenset[Look], n_tokens: int, finished: bool) -> list[Look]:
-    """The looks to take on a response of `n_tokens` tokens so far."""
-    due = [look for look in looks if look == n_tokens]
+    """The looks to take on a response of `n_tokens` > 1 tokens so far."""
+    due = [look for look in looks if look == n_tokens > 1]
     if finished and END in looks:
         due.append(END)
     return due

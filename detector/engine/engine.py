@@ -28,9 +28,17 @@ from detector.engine.cache import SlotCache
 from detector.engine.checkpoint import Checkpoint
 from detector.engine.collector import Collector, Span
 from detector.engine.request import Finish, Request, Step
-from detector.engine.sampling import draw
+from detector.engine.sampling import draw, likelihood
 from detector.errors import CapacityError, PromptTooLongError, UnsupportedModelError
-from detector.trajectory import END, PROMPT, Look, looks_due
+from detector.trajectory import (
+    END,
+    PROMPT,
+    PROMPT_LOOKS,
+    PROMPT_MEAN,
+    Look,
+    in_order,
+    looks_due,
+)
 
 Observer = Callable[[Look, Sequence[Request], Tensor], Sequence[bool]]
 """Shown requests and their trajectories (n, L + 1, d) at a look; True ends the request."""
@@ -52,20 +60,48 @@ class Capacity:
 
 @dataclass(frozen=True)
 class _Row:
-    """One sequence of a prefill batch and the looks to take on it."""
+    """One sequence of a prefill batch, and the looks to take on it: each look's span.
+
+    `spans[0]` is always the last prompt token, which a starting response sums up from.
+    """
 
     request: Request
     ids: tuple[int, ...]
-    looks: tuple[Look, ...]
     spans: tuple[Span, ...]
+    looks: dict[Look, int]
     starts_response: bool
+
+    @classmethod
+    def of(
+        cls,
+        request: Request,
+        prompt: tuple[int, ...],
+        looks: Collection[Look],
+        *,
+        response: tuple[int, ...] = (),
+        starts: bool = False,
+    ) -> _Row:
+        last = len(prompt) - 1
+        spans: list[Span] = [(last, last + 1)]
+        places: dict[Look, int] = {}
+        for look in in_order(looks):
+            if look == PROMPT:
+                places[look] = 0
+            elif look == PROMPT_MEAN:
+                places[look] = len(spans)
+                spans.append((0, len(prompt)))
+            elif 0 < len(response) >= look:
+                places[look] = len(spans)
+                spans.append((last, last + (len(response) if look == END else look)))
+        return cls(request, prompt + response, tuple(spans), places, starts)
 
 
 class Engine:
     """Continuous batching over dense cache slots. See the module's docstring.
 
-    `looks` are the looks that the observer is shown. Raises UnsupportedModelError for a
-    model that is not a decoder of full attention throughout.
+    `looks` are the looks that the observer is shown; `keep_likelihood` sums up what the
+    likelihood baselines need. Raises UnsupportedModelError for a model that is not a decoder
+    of full attention throughout.
     """
 
     def __init__(
@@ -78,6 +114,7 @@ class Engine:
         max_length: int = 2048,
         max_queue: int = 256,
         prefill_tokens: int = 512,
+        keep_likelihood: bool = False,
     ) -> None:
         _require_full_attention(checkpoint)
         model = checkpoint.model
@@ -85,12 +122,13 @@ class Engine:
         self.checkpoint = checkpoint
         self.looks = frozenset(looks)
         self.observer = observer
-        self._judges_responses = bool(self.looks - {PROMPT})
+        self._judges_responses = bool(self.looks - PROMPT_LOOKS)
         self._model = model
         self._n_slots = n_slots
         self._max_length = min(max_length, config.max_position_embeddings)
         self._max_queue = max_queue
         self._prefill_tokens = prefill_tokens
+        self._keep_likelihood = keep_likelihood
         # One slot more than can run: a long prompt is prefilled there, chunk by chunk.
         self._staging = n_slots
         self._cache = SlotCache(config, n_slots + 1, self._max_length, model.dtype, model.device)
@@ -100,6 +138,7 @@ class Engine:
         self._waiting: deque[Request] = deque()
         self._running: list[Request] = []
         self._staged: Request | None = None
+        self._staged_mean = torch.zeros(())
         self._steps: list[Step] = []
 
     # Any thread.
@@ -219,22 +258,15 @@ class Engine:
         """The sequences to prefill for a request: its prompt, and its question if that is
         judged apart from it.
         """
+        looks = self.looks
         rows = []
-        if request.question is not None and PROMPT in self.looks:
-            end = len(request.question)
-            rows.append(_Row(request, request.question, (PROMPT,), ((end - 1, end),), False))
-        looks = sorted(self.looks - {PROMPT} if request.question is not None else self.looks)
-        last = len(request.prompt) - 1
+        if request.question is not None and looks & PROMPT_LOOKS:
+            rows.append(_Row.of(request, request.question, looks & PROMPT_LOOKS))
+            looks -= PROMPT_LOOKS
         if request.response is None:
-            prompt_looks = tuple(look for look in looks if look == PROMPT)
-            rows.append(_Row(request, request.prompt, prompt_looks, ((last, last + 1),), True))
-            return rows
-        n_tokens = len(request.response)
-        due = [look for look in looks if look == PROMPT or 0 < n_tokens >= look]
-        if due or not rows:
-            spans = tuple((last, last + (n_tokens if look == END else look)) for look in due)
-            ids = request.prompt + request.response
-            rows.append(_Row(request, ids, tuple(due), spans or ((last, last + 1),), False))
+            rows.append(_Row.of(request, request.prompt, looks & PROMPT_LOOKS, starts=True))
+        elif looks or not rows:
+            rows.append(_Row.of(request, request.prompt, looks, response=request.response))
         return rows
 
     def _prefill_batch(self, rows: Sequence[_Row]) -> None:
@@ -294,9 +326,10 @@ class Engine:
                 return
         start = request.n_cached
         stop = min(start + self._prefill_tokens, len(request.prompt))
+        n = stop - start
         positions = self._positions[start:stop]
         self._cache.chunk(self._staging, start)
-        means = self._collector.prefill([[(stop - start - 1, stop - start)]], stop - start)
+        means = self._collector.prefill([[(n - 1, n), (0, n)]], n)
         logits = self._forward(
             torch.tensor([request.prompt[start:stop]], device=positions.device),
             positions[None],
@@ -304,8 +337,11 @@ class Engine:
             logits_to_keep=1,
         )
         request.n_cached = stop
+        # Chunks weigh into the mean over the prompt by their length.
+        self._staged_mean = means[:, :, 1:] * n + (self._staged_mean if start else 0.0)
         if stop < len(request.prompt):
             return
+        means[:, :, 1:] = self._staged_mean / stop
         slot = len(self._running)
         self._cache.move(self._staging, slot, stop)
         self._collector.sums[:, slot] = means[:, 0, 0]
@@ -318,11 +354,9 @@ class Engine:
     def _observe_rows(self, rows: Sequence[_Row], means: Tensor) -> set[Request]:
         """Show the observer every look of a prefill; returns the requests to end."""
         ended: set[Request] = set()
-        for look in sorted({look for row in rows for look in row.looks}):
+        for look in in_order({look for row in rows for look in row.looks}):
             picked = [
-                (index, row.looks.index(look))
-                for index, row in enumerate(rows)
-                if look in row.looks
+                (index, row.looks[look]) for index, row in enumerate(rows) if look in row.looks
             ]
             indices, spans = zip(*picked, strict=True)
             requests = [rows[index].request for index in indices]
@@ -395,6 +429,9 @@ class Engine:
     ) -> None:
         """Draw, record and report each request's next token, or its end."""
         tokens = draw(logits, requests)
+        if self._keep_likelihood:
+            for request, row in zip(requests, likelihood(logits, tokens), strict=True):
+                request.likelihood = row if request.likelihood is None else request.likelihood + row
         finishes: dict[Request, Finish] = {}
         for request, token in zip(requests, tokens, strict=True):
             if request in ended:

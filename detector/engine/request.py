@@ -29,8 +29,10 @@ class Request:
     question: tuple[int, ...] | None = None
     response: tuple[int, ...] | None = None
 
-    # What the engine knows of it while it runs.
+    # What the engine knows of it while it runs. `likelihood` sums the columns of
+    # `sampling.likelihood` over the tokens generated, if the engine keeps them.
     generated: list[int] = field(default_factory=list)
+    likelihood: torch.Tensor | None = None
     n_cached: int = 0
     cancelled: bool = False
     processors: LogitsProcessorList | None = None

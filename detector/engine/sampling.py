@@ -30,6 +30,18 @@ def processors(sampling: Sampling) -> LogitsProcessorList:
     return chain
 
 
+def likelihood(logits: Tensor, tokens: Sequence[int]) -> Tensor:
+    """What each drawn token's distribution says of it, (n, vocabulary) -> float64 (n, 3).
+
+    Columns: minus the log-probability of the token, the largest probability, the entropy;
+    logarithms natural, before temperature.
+    """
+    log_p = logits.float().log_softmax(-1)
+    p = log_p.exp()
+    chosen = log_p[torch.arange(len(tokens)), list(tokens)]
+    return torch.stack([-chosen, p.amax(-1), -(p * log_p).sum(-1)], 1).double().cpu()
+
+
 def draw(logits: Tensor, requests: Sequence[Request]) -> list[int]:
     """The next token of each request from its row of logits (n, vocabulary).
 

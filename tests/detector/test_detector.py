@@ -6,7 +6,16 @@ from torch import Tensor
 
 from detector.detector import Detector, LookScore
 from detector.errors import CalibrationError, TooFewQuestionsError
-from detector.trajectory import END, PROMPT, look_name, looks_due, parse_look, stage
+from detector.trajectory import (
+    END,
+    PROMPT,
+    PROMPT_MEAN,
+    in_order,
+    look_name,
+    looks_due,
+    parse_look,
+    stage,
+)
 
 N_PLANES, D = 10, 8
 
@@ -117,12 +126,13 @@ def test_fit_says_what_is_missing() -> None:
 
 
 def test_looks_have_one_name_each() -> None:
-    for look in (PROMPT, 2, 64, END):
+    for look in (PROMPT_MEAN, PROMPT, 2, 64, END):
         assert parse_look(look_name(look)) == look
     for name in ("0", "1", "-4", "first", ""):
         with pytest.raises(CalibrationError, match="is not a look"):
             parse_look(name)
-    assert stage(PROMPT) == "prompt"
+    assert stage(PROMPT) == stage(PROMPT_MEAN) == "prompt"
+    assert in_order([END, 8, PROMPT, 4, PROMPT_MEAN]) == [PROMPT_MEAN, PROMPT, 4, 8, END]
     assert stage(4) == stage(END) == "response"
     assert looks_due(frozenset({PROMPT, 4, END}), 4, finished=True) == [4, END]
     assert looks_due(frozenset({PROMPT, 4, END}), 3, finished=False) == []

@@ -14,10 +14,10 @@ from detector.engine.engine import Engine
 from detector.engine.request import Finish, Request
 from detector.errors import CapacityError, PromptTooLongError
 from detector.manifest import Sampling
-from detector.trajectory import END, PROMPT, Look
+from detector.trajectory import END, PROMPT, PROMPT_LOOKS, PROMPT_MEAN, Look
 from tests.tiny import tiny_checkpoint
 
-LOOKS = (PROMPT, 2, 4, END)
+LOOKS = (PROMPT_MEAN, PROMPT, 2, 4, END)
 
 
 @pytest.fixture(scope="module")
@@ -77,8 +77,9 @@ def plain_greedy(checkpoint: Checkpoint, ids: Sequence[int], max_tokens: int) ->
 def plain_trajectory(
     checkpoint: Checkpoint, request: Request, response: Sequence[int], look: Look
 ) -> Tensor:
-    if look == PROMPT and request.question is not None:
-        return plain_states(checkpoint, request.question)[:, -1]
+    if look in PROMPT_LOOKS:
+        states = plain_states(checkpoint, request.question or request.prompt)
+        return states[:, -1] if look == PROMPT else states.mean(1)
     states = plain_states(checkpoint, (*request.prompt, *response))
     count = len(response) if look == END else look
     start = len(request.prompt) - 1
@@ -99,7 +100,7 @@ def assert_equal_to_plain(
         assert looks == {
             look
             for look in LOOKS
-            if look == PROMPT or (look == END and response) or 0 < look <= len(response)
+            if look in PROMPT_LOOKS or (look == END and response) or 0 < look <= len(response)
         }
         for look in looks:
             expected = plain_trajectory(checkpoint, request, response, look)
