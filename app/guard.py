@@ -48,8 +48,8 @@ class Guard:
         self._judgements: dict[Request, Judgement] = {}
 
     @property
-    def looks(self) -> list[Look]:
-        return [fitted.look for fitted in self._detector.looks]
+    def looks(self) -> set[Look]:
+        return {fitted.look for fitted in self._detector.looks}
 
     def prepare(
         self,
@@ -98,14 +98,15 @@ class Guard:
         """The engine's observer: judge a batch at one look; True ends a generation."""
         scored = self._detector.score(look, trajectories.cpu())
         return [
-            self._judge(self._judgements[request], score)
-            for request, score in zip(requests, scored, strict=True)
+            self._judge(self._judgements[request], scores)
+            for request, scores in zip(requests, scored, strict=True)
         ]
 
-    def _judge(self, judgement: Judgement, score: LookScore) -> bool:
-        prompt = score.look in PROMPT_LOOKS
-        excluded = judgement.excluded_prompt if prompt else judgement.excluded_response
-        judgement.looks.append(replace(score, excluded=excluded))
+    def _judge(self, judgement: Judgement, scores: Sequence[LookScore]) -> bool:
+        for score in scores:
+            prompt = score.look in PROMPT_LOOKS
+            excluded = judgement.excluded_prompt if prompt else judgement.excluded_response
+            judgement.looks.append(replace(score, excluded=excluded))
         judgement.verdict = self._detector.judge(judgement.looks)
         judgement.decision = decide(judgement.verdict, judgement.mode)
         return judgement.decision == "refuse"

@@ -16,10 +16,11 @@ from calibration.questions import Split, read_questions
 from calibration.report import report
 from detector import artifact as artifacts
 from detector.conformal import Guarantee
+from detector.detector import Part
 from detector.engine.default_model import NAME
 from detector.errors import CalibrationError, TrajGuardError
 from detector.manifest import Context, Judged, Sampling, system_prompt_digest
-from detector.scores import ORDERS, SCORE_NAMES
+from detector.scores import SCORE_NAMES
 from detector.trajectory import Look, parse_look
 
 
@@ -67,9 +68,13 @@ def _parser() -> argparse.ArgumentParser:
     fitting.add_argument("collected", type=Path, nargs="+", metavar="COLLECTION")
     fitting.add_argument("--out", type=Path, required=True, metavar="ARTIFACT.safetensors")
     fitting.add_argument("--scope", required=True, help="what is in distribution, in words")
-    fitting.add_argument("--looks", help="a subset of those collected (all)")
-    fitting.add_argument("--score", choices=SCORE_NAMES, default="mahalanobis")
-    fitting.add_argument("--order", type=int, choices=ORDERS, default=0)
+    fitting.add_argument(
+        "--guard",
+        nargs="+",
+        metavar="LOOK:SCORE[:ORDER]",
+        help="what the guard consists of, such as prompt:mahalanobis 16:tv-paper:1 "
+        "(mahalanobis at every look collected); scores: " + ", ".join(SCORE_NAMES),
+    )
     fitting.add_argument("--rank", type=int, default=128, help="of the covariances (128)")
     fitting.add_argument("--alpha", type=_alpha, default=0.05)
     fitting.add_argument("--guarantee", choices=get_args(Guarantee), default="marginal")
@@ -100,6 +105,15 @@ def _looks(names: str) -> tuple[Look, ...]:
             f"looks {names!r} name one look twice: name each once", param="looks"
         )
     return looks
+
+
+def _parts(texts: Sequence[str]) -> tuple[Part, ...]:
+    parts = tuple(Part.parse(text) for text in texts)
+    if len(set(parts)) < len(parts):
+        raise CalibrationError(
+            f"--guard {' '.join(texts)} names one part twice: name each once", param="guard"
+        )
+    return parts
 
 
 def _generate(options: argparse.Namespace) -> None:
@@ -143,9 +157,7 @@ def _fit(options: argparse.Namespace) -> None:
         options.collected,
         options.scope,
         FitOptions(
-            looks=_looks(options.looks) if options.looks else None,
-            score=options.score,
-            order=options.order,
+            parts=_parts(options.guard) if options.guard else None,
             rank=options.rank,
             alpha=options.alpha,
             guarantee=options.guarantee,

@@ -13,19 +13,18 @@ from calibration.collection import Collection, at_look, read_collections
 from calibration.questions import Split, split_of
 from detector.artifact import Artifact, look_manifests
 from detector.conformal import Guarantee
-from detector.detector import Detector
+from detector.detector import Detector, Part
 from detector.manifest import Manifest, Splits
-from detector.scores import ScoreName
 from detector.trajectory import Look
 
 
 @dataclass(frozen=True)
 class FitOptions:
-    """What the detector consists of. `looks` None takes all that were collected."""
+    """What the guard consists of. `parts` None takes the mean Mahalanobis distance at every
+    look that was collected.
+    """
 
-    looks: tuple[Look, ...] | None = None
-    score: ScoreName = "mahalanobis"
-    order: int = 0
+    parts: tuple[Part, ...] | None = None
     rank: int = 128
     alpha: float = 0.05
     guarantee: Guarantee = "marginal"
@@ -54,12 +53,12 @@ def fit(folders: Sequence[Path], scope: str, options: FitOptions) -> Artifact:
     """
     collections = read_collections(folders)
     record = collections[0].record
-    by_look = {look: pooled(collections, look) for look in options.looks or record.parsed_looks}
+    parts = options.parts or tuple(Part(look) for look in record.parsed_looks)
+    by_look = {look: pooled(collections, look) for look in dict.fromkeys(p.look for p in parts)}
     detector = Detector.fit(
         {look: splits["fit"] for look, splits in by_look.items()},
         {look: splits["conformal"] for look, splits in by_look.items()},
-        score=options.score,
-        order=options.order,
+        parts=parts,
         rank=options.rank,
         alpha=options.alpha,
         guarantee=options.guarantee,

@@ -16,7 +16,6 @@ from calibration.fit import pooled
 from detector import conformal
 from detector.artifact import Artifact
 from detector.errors import CalibrationError
-from detector.trajectory import parse_look
 
 Scores = npt.NDArray[np.float64]
 
@@ -88,7 +87,7 @@ def report(artifact: Artifact, folders: Sequence[Path], ood_folders: Sequence[Pa
     """
     detector = artifact.detector
     collections = read_collections(folders)
-    looks = [parse_look(look.look) for look in artifact.manifest.looks]
+    looks = {fitted.look for fitted in detector.looks}
     for folder, collection in zip(folders, collections, strict=True):
         _require_made_alike(artifact, collection, folder)
     holdout = {look: pooled(collections, look)["holdout"] for look in looks}

@@ -76,8 +76,8 @@ def timings(artifact: Artifact) -> list[Timing]:
     rows.append(
         Timing(
             f"{manifest.model_name}, {shape[0]} x {shape[1]}, score and verdict",
-            _median_ms(lambda: detector.judge(detector.score(look, one))),
-            _median_ms(lambda: [detector.judge([score]) for score in detector.score(look, many)])
+            _median_ms(lambda: detector.judge(detector.score(look, one)[0])),
+            _median_ms(lambda: [detector.judge(scores) for scores in detector.score(look, many)])
             / 32,
         )
     )

@@ -99,6 +99,8 @@ def look_manifests(detector: Detector) -> tuple[LookManifest, ...]:
 def _tensors(detector: Detector) -> dict[str, Tensor]:
     stored = {"calibration": detector.calibration}
     for index, fitted in enumerate(detector.looks):
+        if fitted.score.gaussians is None:
+            continue
         for field in fields(fitted.score.gaussians):
             tensor: Tensor = getattr(fitted.score.gaussians, field.name)
             stored[f"look.{index}.{field.name}"] = tensor.contiguous()
@@ -107,7 +109,10 @@ def _tensors(detector: Detector) -> dict[str, Tensor]:
 
 def _look(index: int, look: LookManifest, stored: dict[str, Tensor]) -> FittedLook:
     kind = DiagonalGaussians if look.score == "tv-reference" else LayerGaussians
-    gaussians = kind(**{field.name: stored[f"look.{index}.{field.name}"] for field in fields(kind)})
+    names = [field.name for field in fields(kind)]
+    gaussians = None
+    if not look.score.startswith("coe-"):
+        gaussians = kind(**{name: stored[f"look.{index}.{name}"] for name in names})
     score = FittedScore(look.score, look.order, gaussians)
     return FittedLook(parse_look(look.look), score, look.location, look.scale)
 

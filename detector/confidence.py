@@ -35,7 +35,8 @@ def coe_r(trajectories: Tensor) -> Tensor:
     first, last = trajectories[:, 0].double(), trajectories[:, -1].double()
     whole_length = (last - first).norm(dim=1)
     relative = lengths.mean(1) / whole_length - angles.mean(1) / _angle(first, last)
-    return -relative.float()
+    score: Tensor = -relative
+    return score.float()
 
 
 def coe_c(trajectories: Tensor) -> Tensor:

@@ -1,16 +1,18 @@
-"""The detector: fitted looks, one threshold on their maximum, one verdict.
+"""The detector: fitted scores at looks, one threshold on their maximum, one verdict.
 
-Each look's score is standardised so that 0 is the median and 1 the 95 % point of
-in-distribution questions held out of the Gaussians. The decision statistic is the maximum
-of the standardised scores over the looks taken, calibrated as that same maximum on the
-conformal split: the false-alarm rate holds however often a generation is looked at.
-Judging early is conservative, because the maximum can only grow.
+A detector consists of parts, each a score at a look. Each part's score is standardised so
+that 0 is the median and 1 the 95 % point of in-distribution questions held out of the
+Gaussians. The decision statistic is the maximum of the standardised scores over the looks
+taken, calibrated as that same maximum on the conformal split: the false-alarm rate holds
+however often a generation is looked at. Judging early is conservative, because the maximum
+can only grow.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -18,30 +20,65 @@ from torch import Tensor
 from detector import conformal
 from detector.conformal import Guarantee
 from detector.errors import CalibrationError
-from detector.scores import FittedScore, ScoreName
-from detector.trajectory import Look, look_name, stage
+from detector.scores import ORDERS, SCORE_NAMES, FittedScore, ScoreName
+from detector.trajectory import Look, in_order, look_name, parse_look, stage
 
 _SCALE_EVERY = 5
 """One row in five of the fit split sets location and scale, by Gaussians of the others."""
 
 
+class Part(NamedTuple):
+    """A score at a look, before anything is fitted."""
+
+    look: Look
+    score: ScoreName = "mahalanobis"
+    order: int = 0
+
+    @property
+    def score_name(self) -> str:
+        """The score with its order, if it has one: "tv-paper:1"."""
+        return f"{self.score}:{self.order}" if self.order else self.score
+
+    def __str__(self) -> str:
+        return f"{look_name(self.look)}:{self.score_name}"
+
+    @classmethod
+    def parse(cls, text: str) -> Part:
+        """Inverse of `str`. Raises CalibrationError when `text` is no such thing."""
+        look, _, rest = text.partition(":")
+        score, _, order = rest.partition(":")
+        name: ScoreName | None = next(
+            (n for n in SCORE_NAMES if n == (score or "mahalanobis")), None
+        )
+        if name is None or (order and not (order.isdecimal() and int(order) in ORDERS)):
+            raise CalibrationError(
+                f"{text!r} is no score at a look: write LOOK:SCORE or LOOK:SCORE:ORDER with a "
+                f"score of {', '.join(SCORE_NAMES)} and an order of 0 to {ORDERS[-1]}",
+                param="guard",
+            )
+        return cls(parse_look(look), name, int(order or 0))
+
+
 @dataclass(frozen=True)
 class FittedLook:
-    """A look, its score, and the location and scale that standardise the score."""
+    """A look, one score taken at it, and the location and scale that standardise that."""
 
     look: Look
     score: FittedScore
     location: float
     scale: float
 
+    @property
+    def part(self) -> Part:
+        return Part(self.look, self.score.name, self.score.order)
+
     @classmethod
-    def fit(
-        cls, look: Look, trajectories: Tensor, name: ScoreName, order: int, rank: int | None
-    ) -> FittedLook:
+    def fit(cls, part: Part, trajectories: Tensor, rank: int | None) -> FittedLook:
         """Fit on the fit split's trajectories at this look, (n, L + 1, d).
 
         Raises CalibrationError below 10 trajectories or when the score does not vary.
         """
+        look, name, order = part
         n = len(trajectories)
         if n < 10:
             raise CalibrationError(
@@ -66,14 +103,15 @@ class FittedLook:
 
 @dataclass(frozen=True)
 class LookScore:
-    """One look at one generation.
+    """One score at one look at one generation.
 
-    `raw` is the score in its own units, `score` the standardised one, `distances` the
-    per-layer distances behind it. `excluded` says why the look does not count towards the
-    decision, or is None.
+    `name` is the score's with its order, `raw` the score in its own units, `score` the
+    standardised one, `distances` the per-layer distances behind it. `excluded` says why the
+    look does not count towards the decision, or is None.
     """
 
     look: Look
+    name: str
     raw: float
     score: float
     distances: tuple[float, ...]
@@ -113,20 +151,23 @@ class Detector:
         fit: Mapping[Look, Tensor],
         conformal: Mapping[Look, Tensor],
         *,
-        score: ScoreName = "mahalanobis",
-        order: int = 0,
+        parts: Sequence[Part] | None = None,
         rank: int | None = None,
         alpha: float = 0.05,
         guarantee: Guarantee = "marginal",
     ) -> Detector:
-        """Fit the looks on one split and calibrate their maximum on another.
+        """Fit the parts on one split and calibrate their maximum on another.
 
         Both map each look to trajectories (n, L + 1, d). A row of NaN marks a response
-        that ended before the look. Raises CalibrationError and TooFewQuestionsError.
+        that ended before the look. `parts` defaults to the mean Mahalanobis distance at
+        every look. Raises CalibrationError and TooFewQuestionsError.
         """
+        chosen = [Part(look) for look in fit] if parts is None else parts
+        order = in_order({part.look for part in chosen})
         looks = tuple(
-            FittedLook.fit(look, rows[~rows[:, 0, 0].isnan()], score, order, rank)
-            for look, rows in fit.items()
+            FittedLook.fit(part, rows[~rows[:, 0, 0].isnan()], rank)
+            for part in sorted(chosen, key=lambda part: order.index(part.look))
+            for rows in [fit[part.look]]
         )
         uncalibrated = cls(looks, torch.empty(0), alpha, guarantee)
         maxima = uncalibrated.maxima(conformal).sort().values
@@ -153,12 +194,18 @@ class Detector:
             columns.append(fitted.standardise(raw).nan_to_num(nan=-torch.inf))
         return torch.stack(columns).amax(0)
 
-    def score(self, look: Look, trajectories: Tensor) -> list[LookScore]:
-        """Score a batch of trajectories (n, L + 1, d) taken at one look."""
-        fitted = next(fitted for fitted in self.looks if fitted.look == look)
-        raw, distances = fitted.score.score(trajectories)
-        rows = zip(raw.tolist(), fitted.standardise(raw).tolist(), distances.tolist(), strict=True)
-        return [LookScore(look, one, score, tuple(row)) for one, score, row in rows]
+    def score(self, look: Look, trajectories: Tensor) -> list[list[LookScore]]:
+        """Every score taken at a look, for each of a batch of trajectories (n, L + 1, d)."""
+        scored: list[list[LookScore]] = [[] for _ in trajectories]
+        for fitted in self.looks:
+            if fitted.look != look:
+                continue
+            raw, distances = fitted.score.score(trajectories)
+            standardised = fitted.standardise(raw).tolist()
+            rows = zip(scored, raw.tolist(), standardised, distances.tolist(), strict=True)
+            for scores, one, standard, row in rows:
+                scores.append(LookScore(look, fitted.part.score_name, one, standard, tuple(row)))
+        return scored
 
     def judge(self, looks: Sequence[LookScore]) -> Verdict:
         """The verdict after these looks, in the order in which they were taken."""

@@ -18,6 +18,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
+from detector.confidence import coe_c, coe_r
 from detector.errors import CalibrationError
 from detector.gaussian import DiagonalGaussians, LayerGaussians
 from detector.trajectory import difference
@@ -61,23 +62,26 @@ def reference_distances(trajectories: Tensor, gaussians: DiagonalGaussians, orde
     return distances.float()
 
 
-ScoreName = Literal["mahalanobis", "tv-paper", "tv-reference"]
+ScoreName = Literal["mahalanobis", "mahalanobis-last", "tv-paper", "tv-reference", "coe-r", "coe-c"]
 SCORE_NAMES: tuple[ScoreName, ...] = get_args(ScoreName)
 
 
 @dataclass(frozen=True)
 class FittedScore:
-    """A score and the in-distribution Gaussians it measures against.
+    """A score and the in-distribution Gaussians it measures against, if it has any.
 
     "mahalanobis": `mean_distance` under Ledoit-Wolf covariances (per layer: Lee et al.,
-    2018, arXiv 1807.03888; the mean over layers is ours). "tv-paper": `volatility` of the
-    same distances, the paper's definition. "tv-reference": `volatility` of
-    `reference_distances`, the paper's released code.
+    2018, arXiv 1807.03888; the mean over layers is ours). "mahalanobis-last": the last
+    layer's distance alone; at the look "prompt-mean" it is the input-embedding baseline, at
+    "end" the output-embedding one (Ren et al., 2023, arXiv 2209.15558). "tv-paper":
+    `volatility` of the same distances, the paper's definition. "tv-reference": `volatility`
+    of `reference_distances`, the paper's released code. "coe-r", "coe-c": see
+    `detector.confidence`.
     """
 
     name: ScoreName
     order: int
-    gaussians: LayerGaussians | DiagonalGaussians
+    gaussians: LayerGaussians | DiagonalGaussians | None
 
     @classmethod
     def fit(
@@ -85,9 +89,19 @@ class FittedScore:
     ) -> FittedScore:
         """Fit on planes (n, d), one a layer, in order.
 
-        `rank` caps the covariance's low-rank part and has no meaning for "tv-reference".
-        Raises CalibrationError when the planes cannot carry the score.
+        `rank` caps the low-rank part of Ledoit-Wolf covariances. `order` is that of
+        differential smoothing. Raises CalibrationError when the planes cannot carry the
+        score, or the score has no orders.
         """
+        if order and name in ("mahalanobis-last", "coe-r", "coe-c"):
+            raise CalibrationError(
+                f"score {name!r} has no order {order}: leave the order out", param="order"
+            )
+        if name in ("coe-r", "coe-c"):
+            return cls(name, 0, None)
+        if name == "mahalanobis-last":
+            *_, last = planes
+            return cls(name, 0, LayerGaussians.fit([last], rank))
         if name != "tv-reference":
             return cls(name, order, LayerGaussians.fit(planes, rank).difference(order))
         diagonal = DiagonalGaussians.fit(planes)
@@ -107,10 +121,18 @@ class FittedScore:
         return cls(name, order, diagonal)
 
     def score(self, trajectories: Tensor) -> tuple[Tensor, Tensor]:
-        """(n, L + 1, d) -> scores (n,) and the distances they sum up (n, planes)."""
+        """(n, L + 1, d) -> scores (n,) and the distances they sum up (n, planes).
+
+        A score that measures no distances has none: (n, 0).
+        """
+        if self.gaussians is None:
+            confidence = coe_r if self.name == "coe-r" else coe_c
+            return confidence(trajectories), trajectories.new_empty(len(trajectories), 0)
         if isinstance(self.gaussians, DiagonalGaussians):
             distances = reference_distances(trajectories, self.gaussians, self.order)
+        elif self.name == "mahalanobis-last":
+            distances = self.gaussians.distances(trajectories[:, -1:])
         else:
             distances = self.gaussians.distances(difference(trajectories, self.order))
-        summary = mean_distance if self.name == "mahalanobis" else volatility
+        summary = volatility if self.name.startswith("tv-") else mean_distance
         return summary(distances), distances

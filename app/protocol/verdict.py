@@ -13,9 +13,10 @@ from detector.trajectory import look_name
 
 
 class ChatLook(BaseModel):
-    """One look at the generation. `raw` is in the score's own units."""
+    """One score at one look at the generation. `raw` is in the score's own units."""
 
     look: str
+    name: str = Field(description="of the score, with its order if it has one")
     score: float
     raw: float
     excluded: str | None = Field(description="why the look does not count, or null")
@@ -47,6 +48,7 @@ class ScoreVerdict(ChatVerdict):
 def _look(look: LookScore) -> dict[str, object]:
     return {
         "look": look_name(look.look),
+        "name": look.name,
         "score": look.score,
         "raw": look.raw,
         "excluded": look.excluded,

@@ -76,10 +76,13 @@ def test_fit_and_report(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
 def test_a_subset_of_looks_and_another_score(work: Path) -> None:
     out = work / "tv.safetensors"
     collected = str(work / "collected" / "id")
-    options = ["--looks", "prompt", "--score", "tv-paper", "--order", "1", "--rank", "4"]
+    options = ["--guard", "prompt:tv-paper:1", "prompt:coe-r", "--rank", "4"]
     assert main(["fit", collected, "--out", str(out), "--scope", "tests", *options]) == 0
-    (look,) = artifacts.load(out).manifest.looks
-    assert (look.look, look.score, look.order) == ("prompt", "tv-paper", 1)
+    looks = artifacts.load(out).manifest.looks
+    assert [(look.look, look.score, look.order) for look in looks] == [
+        ("prompt", "tv-paper", 1),
+        ("prompt", "coe-r", 0),
+    ]
 
 
 def test_interrupted_collection_resumes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -149,8 +152,10 @@ def test_bad_input_names_the_fix(
     fit = ("fit", collected, "--out", artifact, "--scope", "x", "--rank", 4)
     assert "collect at least 999" in failing(capsys, *fit, "--alpha", "0.001")
     assert not artifact.exists()
-    assert "look '7' was not collected" in failing(capsys, *fit, "--looks", "7")
-    assert "one look twice" in failing(capsys, *fit, "--looks", "3,3")
+    assert "look '7' was not collected" in failing(capsys, *fit, "--guard", "7:mahalanobis")
+    assert "one part twice" in failing(capsys, *fit, "--guard", "3:coe-c", "3:coe-c")
+    assert "no score at a look" in failing(capsys, *fit, "--guard", "prompt:best")
+    assert "has no order 2" in failing(capsys, *fit, "--guard", "prompt:coe-r:2")
     assert "is not a collection" in failing(capsys, "fit", tmp_path, *fit[2:])
     bad = tmp_path / "bad.jsonl"
     bad.write_text('{"question": "a"}\n{"question": 1}\n')

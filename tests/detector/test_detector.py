@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from detector.detector import Detector, LookScore
+from detector.detector import Detector, LookScore, Part
 from detector.errors import CalibrationError, TooFewQuestionsError
 from detector.trajectory import (
     END,
@@ -29,7 +29,7 @@ def fitted(score: str = "mahalanobis", alpha: float = 0.05, n: int = 200) -> Det
     return Detector.fit(
         {PROMPT: trajectories(n, 0), 4: trajectories(n, 1)},
         {PROMPT: trajectories(n, 2), 4: trajectories(n, 3)},
-        score=score,  # type: ignore[arg-type]
+        parts=[Part(PROMPT, score), Part(4, score)],  # type: ignore[arg-type]
         alpha=alpha,
     )
 
@@ -50,7 +50,7 @@ def test_false_alarms_stay_at_alpha_over_all_looks() -> None:
         )
         new = {look: rows[2 * n :] for look, rows in looks.items()}
         both = [
-            detector.judge([prompt, later]).is_ood
+            detector.judge([*prompt, *later]).is_ood
             for prompt, later in zip(
                 detector.score(PROMPT, new[PROMPT]), detector.score(4, new[4]), strict=True
             )
@@ -65,8 +65,8 @@ def test_false_alarms_stay_at_alpha_over_all_looks() -> None:
 
 def test_verdict_says_when_and_why() -> None:
     detector = fitted()
-    inside = detector.score(PROMPT, trajectories(1, 50) * 0.1)
-    outside = detector.score(4, trajectories(1, 51, shift=40.0))
+    (inside,) = detector.score(PROMPT, trajectories(1, 50) * 0.1)
+    (outside,) = detector.score(4, trajectories(1, 51, shift=40.0))
     early = detector.judge(inside)
     assert (early.is_ood, early.stage) == (False, "prompt")
     assert early.p_value is not None
@@ -81,8 +81,8 @@ def test_verdict_says_when_and_why() -> None:
 
 def test_excluded_looks_do_not_count() -> None:
     detector = fitted()
-    high = LookScore(4, 1e9, 1e9, (), excluded="the sampling was not calibrated")
-    low = LookScore(PROMPT, 0.0, -5.0, ())
+    high = LookScore(4, "mahalanobis", 1e9, 1e9, (), excluded="the sampling was not calibrated")
+    low = LookScore(PROMPT, "mahalanobis", 0.0, -5.0, ())
     verdict = detector.judge([low, high])
     assert (verdict.is_ood, verdict.score, verdict.stage) == (False, -5.0, "prompt")
     nothing = detector.judge([high])
@@ -109,7 +109,7 @@ def test_responses_that_end_before_a_look_are_left_out() -> None:
     alone = detector.maxima(
         {PROMPT: trajectories(3, 5), 4: torch.full((3, N_PLANES, D), torch.nan)}
     )
-    expected = [look.score for look in detector.score(PROMPT, trajectories(3, 5))]
+    expected = [look.score for (look,) in detector.score(PROMPT, trajectories(3, 5))]
     assert alone.tolist() == pytest.approx(expected)
 
 
