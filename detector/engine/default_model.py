@@ -51,6 +51,7 @@ def default_checkpoint() -> Path:
         ) from None
     try:
         _convert(gguf, temporary)
+        temporary.chmod(0o755)
         os.replace(temporary, folder)
     except OSError:
         # Another process may have finished first; its copy is as good.
