@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from calibration.collection import CollectionFolder, CollectionRecord
+from calibration.collection import Collected, CollectionFolder, CollectionRecord
 from calibration.questions import Question
 from detector.engine.checkpoint import Checkpoint
 from detector.engine.engine import Engine
@@ -86,6 +86,7 @@ def collect(
         n_slots=n_slots,
         max_length=max_length,
         max_queue=len(questions) + 1,
+        keep_likelihood=True,
     )
     prompt_only = PROMPT_LOOKS.issuperset(looks)
     requests: dict[Request, str] = {}
@@ -97,7 +98,7 @@ def collect(
         # Neighbours of like length waste the least padding.
         for request in sorted(requests, key=lambda request: len(request.prompt)):
             engine.submit(request)
-        _run(engine, requests, keeper, store, source, len(questions))
+        _run(engine, text, requests, keeper, store, source, len(questions))
     finally:
         engine.close()
 
@@ -112,8 +113,15 @@ def _request(text: Text, question: Question, context: Context, prompt_only: bool
     return Request(prompt, max_tokens=context.max_tokens, sampling=context.sampling, seed=0)
 
 
+def _mean_likelihood(request: Request) -> Tensor:
+    if request.likelihood is None:
+        return torch.full((3,), torch.nan, dtype=torch.float64)
+    return request.likelihood / len(request.generated)
+
+
 def _run(
     engine: Engine,
+    text: Text,
     requests: dict[Request, str],
     keeper: _Keeper,
     store: CollectionFolder,
@@ -125,8 +133,12 @@ def _run(
     def flush() -> None:
         if finished:
             store.append(
-                [requests[request] for request in finished],
-                torch.stack([keeper.take(request) for request in finished]),
+                Collected(
+                    keys=tuple(requests[request] for request in finished),
+                    trajectories=torch.stack([keeper.take(request) for request in finished]),
+                    likelihood=torch.stack([_mean_likelihood(request) for request in finished]),
+                    responses=tuple(text.decode(request.generated) for request in finished),
+                )
             )
             finished.clear()
 

@@ -51,14 +51,25 @@ class CollectionRecord(BaseModel):
 
 
 @dataclass(frozen=True)
-class Collection:
-    """Keys of the questions and trajectories (n, looks, L + 1, d), NaN where a response
-    ended before the look.
+class Collected:
+    """Questions' keys and what was collected of each.
+
+    trajectories (n, looks, L + 1, d), NaN where a response ended before the look;
+    likelihood (n, 3), the means of `detector.engine.sampling.likelihood`, NaN where only the
+    prompt was run; responses as text.
     """
 
-    record: CollectionRecord
     keys: tuple[str, ...]
     trajectories: Tensor
+    likelihood: Tensor
+    responses: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Collection(Collected):
+    """A whole collection, and what it says of itself."""
+
+    record: CollectionRecord
 
 
 class CollectionFolder:
@@ -87,13 +98,22 @@ class CollectionFolder:
                 )
         else:
             write_atomically(path, record.model_dump_json(indent=1).encode())
-        return {key for shard in self._shards() for key in _read_shard(shard)[0]}
+        return {key for shard in self._shards() for key in _read_shard(shard).keys}
 
-    def append(self, keys: Sequence[str], trajectories: Tensor) -> None:
+    def append(self, collected: Collected) -> None:
         """Write one more shard."""
         taken = [int(shard.stem.removeprefix("shard-")) for shard in self._shards()]
         number = max(taken, default=-1) + 1
-        stored = save({"trajectories": trajectories.contiguous()}, {"keys": json.dumps(keys)})
+        stored = save(
+            {
+                "trajectories": collected.trajectories.contiguous(),
+                "likelihood": collected.likelihood,
+            },
+            {
+                "keys": json.dumps(collected.keys),
+                "responses": json.dumps(collected.responses),
+            },
+        )
         write_atomically(self.folder / f"shard-{number:05}.safetensors", stored)
 
     def record(self) -> CollectionRecord:
@@ -116,7 +136,7 @@ class CollectionFolder:
         """The whole collection. Raises CalibrationError if it is unfinished or damaged."""
         record = self.record()
         shards = [_read_shard(shard) for shard in self._shards()]
-        keys = tuple(key for shard_keys, _ in shards for key in shard_keys)
+        keys = tuple(key for shard in shards for key in shard.keys)
         if len(keys) < record.source.n_questions:
             raise CalibrationError(
                 f"collection {str(self.folder)!r} has {len(keys)} of "
@@ -124,17 +144,28 @@ class CollectionFolder:
                 "resumes",
                 param="collected",
             )
-        return Collection(record, keys, torch.cat([rows for _, rows in shards]))
+        return Collection(
+            keys=keys,
+            trajectories=torch.cat([shard.trajectories for shard in shards]),
+            likelihood=torch.cat([shard.likelihood for shard in shards]),
+            responses=tuple(response for shard in shards for response in shard.responses),
+            record=record,
+        )
 
     def _shards(self) -> list[Path]:
         return sorted(self.folder.glob("shard-*.safetensors"))
 
 
-def _read_shard(path: Path) -> tuple[list[str], Tensor]:
+def _read_shard(path: Path) -> Collected:
     try:
         with safe_open(path, framework="pt") as file:
-            keys: list[str] = json.loads(file.metadata()["keys"])
-            return keys, file.get_tensor("trajectories")
+            metadata = file.metadata()
+            return Collected(
+                keys=tuple(json.loads(metadata["keys"])),
+                trajectories=file.get_tensor("trajectories"),
+                likelihood=file.get_tensor("likelihood"),
+                responses=tuple(json.loads(metadata["responses"])),
+            )
     except (SafetensorError, KeyError, TypeError, ValueError):
         raise CalibrationError(
             f"{str(path)!r} is damaged: remove it and run its `collect` command again",
