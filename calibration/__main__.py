@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import argparse
+import json
 import logging
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import get_args
 
 from calibration.fit import FitOptions, fit
 from calibration.generate import write_questions
-from calibration.questions import Split, read_questions
+from calibration.ladder import write_ladder
+from calibration.questions import Split, in_first, read_questions, read_rows, require_answers
 from calibration.report import report
 from detector import artifact as artifacts
+from detector.atomic import write_atomically
 from detector.conformal import Guarantee
 from detector.detector import Part
 from detector.engine.default_model import NAME
@@ -44,6 +48,13 @@ def _parser() -> argparse.ArgumentParser:
     generate.add_argument("--n", type=int, default=1500, help="how many (1500)")
     generate.add_argument("--seed", type=int, default=0)
     generate.add_argument("--out", type=Path, required=True, metavar="FILE")
+
+    rungs = commands.add_parser(
+        "ladder", help="write question sets alike in surface and different in procedure"
+    )
+    rungs.add_argument("--n", type=int, default=300, help="questions a set (300)")
+    rungs.add_argument("--seed", type=int, default=0)
+    rungs.add_argument("--out", type=Path, required=True, metavar="FOLDER")
 
     collect = commands.add_parser(
         "collect", help="run the model over questions files and keep trajectories; resumes"
@@ -86,6 +97,35 @@ def _parser() -> argparse.ArgumentParser:
     reporting.add_argument("--alpha", type=_alpha, help="instead of the artifact's")
     reporting.add_argument("--guarantee", choices=get_args(Guarantee))
 
+    measuring = commands.add_parser(
+        "benchmark", help="every score by the paper's protocol and beyond; table, JSON, page"
+    )
+    measuring.add_argument("id", type=Path, metavar="ID.jsonl")
+    measuring.add_argument("--near", type=Path, nargs="*", default=[], metavar="OOD.jsonl")
+    measuring.add_argument("--far", type=Path, nargs="*", default=[], metavar="OOD.jsonl")
+    measuring.add_argument(
+        "--collected", type=Path, required=True, metavar="FOLDER", help="`collect`'s --out"
+    )
+    measuring.add_argument("--out", type=Path, required=True, metavar="FOLDER")
+    measuring.add_argument("--first", type=int, default=60, help="of every 100 rows fit (60)")
+    measuring.add_argument("--alpha", type=_alpha, default=0.05)
+
+    tuning = commands.add_parser(
+        "finetune", help="train the model on questions and answers, as the paper does first"
+    )
+    tuning.add_argument("questions", type=Path, metavar="QUESTIONS.jsonl")
+    tuning.add_argument("--out", type=Path, required=True, metavar="FOLDER")
+    tuning.add_argument("--model", default=NAME, help="this name, a folder or a hub id")
+    tuning.add_argument(
+        "--first", type=int, default=60, help="train on the first of every 100 rows (60)"
+    )
+    tuning.add_argument("--template", default="Q: {question}\nA:")
+    tuning.add_argument("--epochs", type=int, default=8)
+    tuning.add_argument("--learning-rate", type=float, default=1e-4)
+    tuning.add_argument("--batch-size", type=int, default=8)
+    tuning.add_argument("--lora", type=int, default=0, metavar="RANK", help="train adapters only")
+    tuning.add_argument("--patch-size", type=int, default=1, metavar="K", help="patch level first")
+
     asking = commands.add_parser("ask", help="count what a running service refuses or flags")
     asking.add_argument("url", metavar="URL", help="such as http://127.0.0.1:8000")
     asking.add_argument("questions", type=Path, nargs="+", metavar="QUESTIONS.jsonl")
@@ -119,6 +159,11 @@ def _parts(texts: Sequence[str]) -> tuple[Part, ...]:
 def _generate(options: argparse.Namespace) -> None:
     write_questions(options.out, options.n, options.seed)
     print(f"wrote {options.n} questions to {options.out}")  # noqa: T201
+
+
+def _ladder(options: argparse.Namespace) -> None:
+    paths = write_ladder(options.out, options.n, options.seed)
+    print(f"wrote {len(paths)} sets of {options.n} questions to {options.out}")  # noqa: T201
 
 
 def _collect(options: argparse.Namespace) -> None:
@@ -183,6 +228,54 @@ def _report(options: argparse.Namespace) -> None:
     print(report(judged, options.collected, options.ood))  # noqa: T201
 
 
+def _benchmark(options: argparse.Namespace) -> None:
+    if not options.near and not options.far:
+        raise CalibrationError("no OOD file: give some after --near or --far", param="near")
+    from calibration.benchmark import benchmark
+    from calibration.page import html_page, terminal_table
+
+    result = benchmark(
+        options.id,
+        options.near,
+        options.far,
+        options.collected,
+        first=options.first,
+        alpha=options.alpha,
+        progress=lambda name: print(f"scoring: {name}", file=sys.stderr),  # noqa: T201
+    )
+    document = json.dumps(asdict(result), indent=1, allow_nan=False)
+    write_atomically(options.out / "benchmark.json", document.encode())
+    write_atomically(options.out / "benchmark.html", html_page(result).encode())
+    print(terminal_table(result))  # noqa: T201
+    print(f"\nwrote {options.out / 'benchmark.json'} and benchmark.html")  # noqa: T201
+
+
+def _finetune(options: argparse.Namespace) -> None:
+    rows, _ = read_rows(options.questions)
+    require_answers(rows, options.questions, "fine-tuning")
+    from calibration.finetune import FinetuneOptions, finetune
+    from detector.engine.checkpoint import load_checkpoint
+
+    chosen = [(row.text, row.answer) for n, row in enumerate(rows) if in_first(n, options.first)]
+    seconds = finetune(
+        load_checkpoint(options.model, "float32"),
+        chosen,
+        options.out,
+        FinetuneOptions(
+            template=options.template,
+            n_epochs=options.epochs,
+            learning_rate=options.learning_rate,
+            batch_size=options.batch_size,
+            lora_rank=options.lora,
+            patch_size=options.patch_size,
+        ),
+    )
+    print(  # noqa: T201
+        f"trained on {len(chosen)} rows in {seconds:.0f} s, wrote {options.out}\n"
+        f"collect with --model {options.out} --template {options.template!r}"
+    )
+
+
 def _ask(options: argparse.Namespace) -> None:
     from calibration.ask import ask, choose, describe
 
@@ -204,9 +297,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     commands = {
         "generate": _generate,
+        "ladder": _ladder,
         "collect": _collect,
         "fit": _fit,
         "report": _report,
+        "benchmark": _benchmark,
+        "finetune": _finetune,
         "ask": _ask,
         "timing": _timing,
     }

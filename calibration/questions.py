@@ -25,10 +25,13 @@ _ROLES = ("system", "developer", "user", "assistant")
 
 @dataclass(frozen=True)
 class Question:
-    """One question as the conversation that asks it. `key` identifies its wording."""
+    """One question as the conversation that asks it. `key` identifies its wording; `answer`
+    is the row's `answer` field, or None.
+    """
 
     messages: tuple[dict[str, str], ...]
     key: str
+    answer: Any = None
 
     @property
     def text(self) -> str:
@@ -52,8 +55,28 @@ def split_of(key: str) -> Split:
     return "conformal" if position < _FIT_SHARE + _CONFORMAL_SHARE else "holdout"
 
 
+def in_first(position: int, first: int) -> bool:
+    """Whether a row is among the first `first` of every hundred: the paper's split of
+    MultiArith into 360 rows to fit and 240 to test, at `first` = 60.
+    """
+    return position % 100 < first
+
+
 def read_questions(path: Path) -> tuple[list[Question], Source]:
     """The distinct questions of a file, in order, and the file's record.
+
+    Raises QuestionsError as `read_rows` does.
+    """
+    rows, digest = read_rows(path)
+    distinct: dict[str, Question] = {}
+    for question in rows:
+        distinct.setdefault(question.key, question)
+    source = Source(name=path.stem, n_questions=len(distinct), sha256=digest)
+    return list(distinct.values()), source
+
+
+def read_rows(path: Path) -> tuple[list[Question], str]:
+    """All questions of a file, copies too, in order, and the SHA-256 of the file.
 
     Raises QuestionsError naming the file, and the line where there is one.
     """
@@ -64,18 +87,28 @@ def read_questions(path: Path) -> tuple[list[Question], Source]:
             f"questions file {str(path)!r} cannot be read ({error.strerror}): check the path",
             param="questions",
         ) from None
-    distinct: dict[str, Question] = {}
-    for number, line in enumerate(content.splitlines(), start=1):
-        if line.strip():
-            question = _parse(line, f"questions file {str(path)!r} line {number}")
-            distinct.setdefault(question.key, question)
-    if not distinct:
+    rows = [
+        _parse(line, f"questions file {str(path)!r} line {number}")
+        for number, line in enumerate(content.splitlines(), start=1)
+        if line.strip()
+    ]
+    if not rows:
         raise QuestionsError(
             f"questions file {str(path)!r} holds no question: write one JSON object a line",
             param="questions",
         )
-    digest = hashlib.sha256(content).hexdigest()
-    return list(distinct.values()), Source(name=path.stem, n_questions=len(distinct), sha256=digest)
+    return rows, hashlib.sha256(content).hexdigest()
+
+
+def require_answers(questions: Sequence[Question], path: Path, purpose: str) -> None:
+    """Raise QuestionsError unless every question has an answer."""
+    missing = sum(question.answer is None for question in questions)
+    if missing:
+        raise QuestionsError(
+            f"questions file {str(path)!r}: {missing} of {len(questions)} rows have no 'answer', "
+            f"which {purpose} needs: add an answer to each row",
+            param="questions",
+        )
 
 
 def _parse(line: bytes, where: str) -> Question:
@@ -103,7 +136,7 @@ def _parse(line: bytes, where: str) -> Question:
     key = key_of(messages)
     if not any(message["content"].strip() for message in messages[-1:]):
         raise error("the question is empty: write one or remove the line")
-    return Question(messages, key)
+    return Question(messages, key, row.get("answer"))
 
 
 def _messages(value: Any, error: Any) -> tuple[dict[str, str], ...]:
