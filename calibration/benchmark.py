@@ -15,13 +15,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from scipy.stats import kendalltau, spearmanr
+from scipy.stats import betabinom, hypergeom, kendalltau, spearmanr
 from sklearn.metrics import roc_curve
 from torch import Tensor
 
 from calibration.answers import is_correct
 from calibration.collection import Collection, CollectionFolder, at_look
 from calibration.confounds import Scores, length_correlation, matched_auroc, surface_scores
+from calibration.fit import FitOptions
 from calibration.questions import Question, in_first, read_rows
 from calibration.report import auroc, fpr95
 from detector import conformal
@@ -87,7 +88,9 @@ Scorer = Callable[[QuestionSet], Scores]
 
 
 def _trajectory_scorer(part: Part, fit: QuestionSet) -> Scorer:
-    fitted = FittedScore.fit(part.score, fit.trajectories(part.look).unbind(1), order=part.order)
+    fitted = FittedScore.fit(
+        part.score, fit.trajectories(part.look).unbind(1), order=part.order, rank=FitOptions().rank
+    )
     return lambda questions: fitted.score(questions.trajectories(part.look))[0].double().numpy()
 
 
@@ -156,14 +159,16 @@ class Cell:
 class ScoreRow:
     """One score: a cell for each OOD file, and what holds on the ID file.
 
-    `false_alarms` is the mean realised rate over re-splits, `false_alarms_high` its 95 %
-    point, `pac_false_alarms` the mean under the PAC threshold. `quality` maps each file with
+    `false_alarms` is the mean realised rate over random re-splits, `false_alarms_exact` the
+    mean over all of them, `false_alarms_high` the 95 % point of the random ones,
+    `pac_false_alarms` their mean under the PAC threshold. `quality` maps each file with
     numeric answers to Kendall's and Spearman's correlation of the score with a wrong answer.
     """
 
     name: str
     cells: dict[str, Cell]
     false_alarms: float
+    false_alarms_exact: float
     false_alarms_high: float
     pac_false_alarms: float
     length_correlation: float
@@ -178,7 +183,12 @@ class ScoreRow:
 
 @dataclass(frozen=True)
 class Benchmark:
-    """Everything measured, and the raw scores and distances behind the pictures."""
+    """Everything measured, and the raw scores and distances behind the pictures.
+
+    `bound` is the 95 % point of the realised false-alarm rate by the Beta law, `bound_seen`
+    that of the rate seen on as few questions as a re-split leaves, by the beta-binomial law.
+    `peeking_false_alarms` is the exact mean over re-splits of a guard that takes every look.
+    """
 
     model_name: str
     id_name: str
@@ -187,6 +197,7 @@ class Benchmark:
     alpha: float
     n_conformal: int
     bound: float
+    bound_seen: float
     near: tuple[str, ...]
     far: tuple[str, ...]
     rows: tuple[ScoreRow, ...]
@@ -194,6 +205,18 @@ class Benchmark:
     peeking_false_alarms: float | None
     scores: dict[str, dict[str, list[float]]]
     layers: dict[str, list[float]]
+
+
+def exact_false_alarms(inside: Scores, alpha: float) -> float:
+    """The mean realised false-alarm rate over every split of scores into two halves.
+
+    A score outside the conformal half is flagged when fewer than k of that half reach it,
+    and how many do is hypergeometric.
+    """
+    n = len(inside) // 2
+    k = conformal.rank(n, alpha)
+    reaching = (inside[None] >= inside[:, None]).sum(1) - 1
+    return float(hypergeom.cdf(k - 1, len(inside) - 1, reaching, n).mean())
 
 
 @dataclass(frozen=True)
@@ -287,6 +310,7 @@ def benchmark(
                 f"OOD file {ood.name!r} equals the ID file: give another file as OOD", param="ood"
             )
     n_conformal = len(test.rows) // 2
+    n_rest = len(test.rows) - n_conformal
     k = conformal.rank(n_conformal, alpha)
     rows, kept = [], {}
     for name, scorer in scorers(fit).items():
@@ -305,6 +329,7 @@ def benchmark(
                 name=name,
                 cells=cells,
                 false_alarms=float(resplits.rates.mean()),
+                false_alarms_exact=exact_false_alarms(inside, alpha),
                 false_alarms_high=float(np.quantile(resplits.rates, 0.95)),
                 pac_false_alarms=float(resplits.pac_rates.mean()),
                 length_correlation=length_correlation(inside, test.texts),
@@ -320,6 +345,7 @@ def benchmark(
         alpha=alpha,
         n_conformal=n_conformal,
         bound=conformal.false_alarm_bound(n_conformal, k),
+        bound_seen=float(betabinom.ppf(0.95, n_rest, k, n_conformal + 1 - k) / n_rest),
         near=tuple(path.stem for path in near),
         far=tuple(path.stem for path in far),
         rows=tuple(rows),
@@ -361,7 +387,7 @@ def _peeking(fit: QuestionSet, test: QuestionSet, alpha: float) -> float | None:
         raw = fitted.score(test.trajectories(look))[0].double()
         columns.append(((raw - location) / (upper - location)).nan_to_num(nan=-torch.inf))
     maxima: Scores = torch.stack(columns).amax(0).numpy()
-    return float(_Resplits.of(maxima, alpha).rates.mean())
+    return exact_false_alarms(maxima, alpha)
 
 
 def _mean_distances(fit: QuestionSet, sets: Mapping[str, QuestionSet]) -> dict[str, list[float]]:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from calibration.__main__ import main
+from calibration.benchmark import exact_false_alarms
 from calibration.generate import generate
+from detector import conformal
 from tests.tiny import tiny_checkpoint
 
 N = 200
@@ -60,12 +64,25 @@ def test_table_document_and_page(work: Path, capsys: pytest.CaptureFixture[str])
         # 1,000 re-splits of 80 scores the mean is exact up to 0.046 / sqrt(1000) * 4 = 0.006.
         assert row["false_alarms"] <= 4 / 41 + 0.006
         assert row["pac_false_alarms"] <= row["false_alarms"]
-    assert document["peeking_false_alarms"] <= 4 / 41 + 0.006
+        assert row["false_alarms_exact"] <= 4 / 41 + 1e-9
+    assert document["peeking_false_alarms"] <= 4 / 41 + 1e-9
     assert len(document["layers"]["far"]) == 9
     page = (work / "out" / "benchmark.html").read_text()
     assert page.count("data:image/png;base64,") == 3
     assert "http" not in page.replace("http-equiv", "")
     assert "How many" not in page
+
+
+def test_exact_false_alarms_are_the_mean_over_all_splits() -> None:
+    scores = np.array([3.0, 1.0, 2.0, 2.0, 5.0, 4.0, 0.5, 2.5, 6.0, 1.5])
+    n, alpha = 5, 0.4
+    k = conformal.rank(n, alpha)
+    rates = []
+    for chosen in itertools.combinations(range(10), n):
+        rest = [i for i in range(10) if i not in chosen]
+        threshold = np.sort(scores[list(chosen)])[-k]
+        rates.append((scores[rest] > threshold).mean())
+    assert exact_false_alarms(scores, alpha) == pytest.approx(np.mean(rates), rel=1e-12)
 
 
 def test_what_it_refuses(work: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
