@@ -35,6 +35,11 @@ def _alpha(text: str) -> float:
     return alpha
 
 
+def _template(text: str) -> str:
+    """Shells pass a backslash and an n; what is meant is a line break."""
+    return text.replace("\\n", "\n")
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m calibration",
@@ -69,7 +74,12 @@ def _parser() -> argparse.ArgumentParser:
         "--looks", default="prompt", help="comma-separated: prompt, numbers of tokens, end"
     )
     collect.add_argument("--judged", choices=get_args(Judged), default="question")
-    collect.add_argument("--template", default="chat", help="'chat', or a text with {question}")
+    collect.add_argument(
+        "--template",
+        type=_template,
+        default="chat",
+        help="'chat', or a text with {question}; \\n is a line break",
+    )
     collect.add_argument("--max-tokens", type=int, help="response length (the last look's)")
     collect.add_argument("--temperature", type=float, default=0.0)
     collect.add_argument("--top-p", type=float, default=1.0)
@@ -119,7 +129,7 @@ def _parser() -> argparse.ArgumentParser:
     tuning.add_argument(
         "--first", type=int, default=60, help="train on the first of every 100 rows (60)"
     )
-    tuning.add_argument("--template", default="Q: {question}\nA:")
+    tuning.add_argument("--template", type=_template, default="Q: {question}\nA:")
     tuning.add_argument("--epochs", type=int, default=8)
     tuning.add_argument("--learning-rate", type=float, default=1e-4)
     tuning.add_argument("--batch-size", type=int, default=8)

@@ -218,3 +218,12 @@ def test_timing_prints_both_sizes(
     lines = capsys.readouterr().out.splitlines()
     assert "33 x 4096 at rank 256" in lines[-2]
     assert "7 x 32" in lines[-1]
+
+
+def test_template_s_line_break_survives_the_shell(work: Path, model: Path, tmp_path: Path) -> None:
+    questions = tmp_path / "q.jsonl"
+    questions.write_text('{"question": "2 + 2?"}\n')
+    options = ["--out", str(tmp_path / "c"), "--model", str(model), "--dtype", "float32"]
+    assert main(["collect", str(questions), *options, "--template", r"Q: {question}\nA:"]) == 0
+    record = CollectionFolder(tmp_path / "c" / "q").record()
+    assert record.context.template == "Q: {question}\nA:"
