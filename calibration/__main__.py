@@ -110,7 +110,12 @@ def _parser() -> argparse.ArgumentParser:
     measuring = commands.add_parser(
         "benchmark", help="every score by the paper's protocol and beyond; table, JSON, page"
     )
-    measuring.add_argument("id", type=Path, metavar="ID.jsonl")
+    measuring.add_argument("id", type=Path, nargs="+", metavar="ID.jsonl")
+    measuring.add_argument(
+        "--in-turn",
+        action="store_true",
+        help="several ID files, each in turn ID and the others near OOD: the paper's MMLU table",
+    )
     measuring.add_argument("--near", type=Path, nargs="*", default=[], metavar="OOD.jsonl")
     measuring.add_argument("--far", type=Path, nargs="*", default=[], metavar="OOD.jsonl")
     measuring.add_argument(
@@ -239,25 +244,37 @@ def _report(options: argparse.Namespace) -> None:
 
 
 def _benchmark(options: argparse.Namespace) -> None:
-    if not options.near and not options.far:
-        raise CalibrationError("no OOD file: give some after --near or --far", param="near")
+    n_sets = len(options.near) + len(options.far)
+    if options.in_turn and (len(options.id) < 2 or n_sets):
+        raise CalibrationError(
+            "--in-turn takes two or more ID files and no others: leave --near and --far out",
+            param="in-turn",
+        )
+    if not options.in_turn and (len(options.id) > 1 or not n_sets):
+        raise CalibrationError(
+            "one ID file and some OOD files are needed: give these after --near or --far",
+            param="near",
+        )
     from calibration.benchmark import benchmark
     from calibration.page import html_page, terminal_table
 
-    result = benchmark(
-        options.id,
-        options.near,
-        options.far,
-        options.collected,
-        first=options.first,
-        alpha=options.alpha,
-        progress=lambda name: print(f"scoring: {name}", file=sys.stderr),  # noqa: T201
-    )
-    document = json.dumps(asdict(result), indent=1, allow_nan=False)
-    write_atomically(options.out / "benchmark.json", document.encode())
-    write_atomically(options.out / "benchmark.html", html_page(result).encode())
-    print(terminal_table(result))  # noqa: T201
-    print(f"\nwrote {options.out / 'benchmark.json'} and benchmark.html")  # noqa: T201
+    for path in options.id:
+        others = [other for other in options.id if other != path]
+        result = benchmark(
+            path,
+            others or options.near,
+            options.far,
+            options.collected,
+            first=options.first,
+            alpha=options.alpha,
+            progress=lambda name: print(f"scoring: {name}", file=sys.stderr),  # noqa: T201
+        )
+        out = options.out / path.stem if options.in_turn else options.out
+        document = json.dumps(asdict(result), indent=1, allow_nan=False)
+        write_atomically(out / "benchmark.json", document.encode())
+        write_atomically(out / "benchmark.html", html_page(result).encode())
+        print(f"ID = {path.stem}\n{terminal_table(result)}\n")  # noqa: T201
+        print(f"wrote {out / 'benchmark.json'} and benchmark.html\n")  # noqa: T201
 
 
 def _finetune(options: argparse.Namespace) -> None:

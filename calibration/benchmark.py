@@ -28,7 +28,7 @@ from calibration.report import auroc, fpr95
 from detector import conformal
 from detector.confidence import entropy, max_softmax, perplexity
 from detector.detector import Part
-from detector.errors import CalibrationError
+from detector.errors import CalibrationError, TooFewQuestionsError
 from detector.scores import ORDERS, FittedScore, ScoreName
 from detector.trajectory import END, PROMPT, PROMPT_MEAN, Look, parse_look
 
@@ -161,7 +161,8 @@ class ScoreRow:
 
     `false_alarms` is the mean realised rate over random re-splits, `false_alarms_exact` the
     mean over all of them, `false_alarms_high` the 95 % point of the random ones,
-    `pac_false_alarms` their mean under the PAC threshold. `quality` maps each file with
+    `pac_false_alarms` their mean under the PAC threshold, None where too few questions allow
+    one. `quality` maps each file with
     numeric answers to Kendall's and Spearman's correlation of the score with a wrong answer.
     """
 
@@ -170,7 +171,7 @@ class ScoreRow:
     false_alarms: float
     false_alarms_exact: float
     false_alarms_high: float
-    pac_false_alarms: float
+    pac_false_alarms: float | None
     length_correlation: float
     quality: dict[str, tuple[float, float]]
 
@@ -225,22 +226,26 @@ class _Resplits:
 
     thresholds: Scores
     rates: Scores
-    pac_rates: Scores
+    pac_rates: Scores | None
 
     @classmethod
     def of(cls, inside: Scores, alpha: float) -> _Resplits:
         draw = np.random.default_rng(0)
         n = len(inside) // 2
         k = conformal.rank(n, alpha)
-        pac = conformal.rank(n, alpha, "pac")
+        try:
+            pac = conformal.rank(n, alpha, "pac")
+        except TooFewQuestionsError:
+            pac = None
         thresholds, rates, pac_rates = [], [], []
         for _ in range(RESPLITS):
             shuffled = draw.permutation(inside)
             calibration, rest = np.sort(shuffled[:n]), shuffled[n:]
             thresholds.append(calibration[-k])
             rates.append((rest > calibration[-k]).mean())
-            pac_rates.append((rest > calibration[-pac]).mean())
-        return cls(np.array(thresholds), np.array(rates), np.array(pac_rates))
+            if pac is not None:
+                pac_rates.append((rest > calibration[-pac]).mean())
+        return cls(np.array(thresholds), np.array(rates), np.array(pac_rates) if pac else None)
 
 
 def _cell(
@@ -331,7 +336,9 @@ def benchmark(
                 false_alarms=float(resplits.rates.mean()),
                 false_alarms_exact=exact_false_alarms(inside, alpha),
                 false_alarms_high=float(np.quantile(resplits.rates, 0.95)),
-                pac_false_alarms=float(resplits.pac_rates.mean()),
+                pac_false_alarms=(
+                    None if resplits.pac_rates is None else float(resplits.pac_rates.mean())
+                ),
                 length_correlation=length_correlation(inside, test.texts),
                 quality=quality,
             )

@@ -1,7 +1,9 @@
 """Questions files, and the split of questions into fit, conformal and holdout.
 
 A questions file is JSON Lines in UTF-8: one object a line with `question` (a text) or
-`messages` (an OpenAI conversation that ends with the user). Other fields are ignored.
+`messages` (an OpenAI conversation that ends with the user). `options`, a list of texts beside
+`question`, makes it multiple choice: they are appended as lines A., B., C., D. Of other
+fields only `answer` is read.
 """
 
 from __future__ import annotations
@@ -9,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -132,14 +134,23 @@ def _parse(line: bytes, where: str) -> Question:
         if not isinstance(question, str):
             found = _kind(question) if "question" in row else "missing"
             raise error(f"'question' is {found}: write a text, or 'messages'")
-        messages = ({"role": "user", "content": question},)
+        messages = ({"role": "user", "content": question + _options(row.get("options"), error)},)
     key = key_of(messages)
     if not any(message["content"].strip() for message in messages[-1:]):
         raise error("the question is empty: write one or remove the line")
     return Question(messages, key, row.get("answer"))
 
 
-def _messages(value: Any, error: Any) -> tuple[dict[str, str], ...]:
+def _options(value: Any, error: Callable[[str], QuestionsError]) -> str:
+    if value is None:
+        return ""
+    texts = isinstance(value, list) and all(isinstance(text, str) for text in value)
+    if not texts or not 2 <= len(value) <= 26:
+        raise error(f"'options' is {_kind(value)}: write a list of 2 to 26 texts")
+    return "".join(f"\n{chr(ord('A') + n)}. {text}" for n, text in enumerate(value))
+
+
+def _messages(value: Any, error: Callable[[str], QuestionsError]) -> tuple[dict[str, str], ...]:
     if not isinstance(value, list) or not value:
         raise error(f"'messages' is {_kind(value)}: write a list of role and content")
     for index, message in enumerate(value):

@@ -85,13 +85,28 @@ def test_exact_false_alarms_are_the_mean_over_all_splits() -> None:
     assert exact_false_alarms(scores, alpha) == pytest.approx(np.mean(rates), rel=1e-12)
 
 
+def test_each_file_in_turn(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    files = [str(work / "id.jsonl"), str(work / "near.jsonl")]
+    out = work / "turns"
+    options = ["--collected", str(work / "c"), "--out", str(out), "--alpha", "0.2"]
+    assert main(["benchmark", *files, "--in-turn", *options]) == 0
+    shown = capsys.readouterr().out
+    assert "ID = id\n" in shown
+    assert "ID = near\n" in shown
+    document = json.loads((out / "near" / "benchmark.json").read_text())
+    assert (document["id_name"], document["near"], document["far"]) == ("near", ["id"], [])
+    assert (out / "id" / "benchmark.html").exists()
+
+
 def test_what_it_refuses(work: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     def failing(*arguments: object) -> str:
         assert main([str(argument) for argument in arguments]) == 2
         return capsys.readouterr().err.strip().splitlines()[-1]
 
     collected = ("--collected", work / "c", "--out", tmp_path)
-    assert "no OOD file" in failing("benchmark", work / "id.jsonl", *collected)
+    assert "one ID file and some OOD" in failing("benchmark", work / "id.jsonl", *collected)
+    in_turn = ("benchmark", work / "id.jsonl", "--in-turn", *collected)
+    assert "two or more ID files" in failing(*in_turn)
     same = ("--near", work / "id.jsonl", *collected)
     assert "equals the ID file" in failing("benchmark", work / "id.jsonl", *same)
     near = ("--near", work / "near.jsonl", *collected)

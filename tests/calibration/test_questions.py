@@ -37,6 +37,13 @@ def test_questions_and_messages_are_read(tmp_path: Path) -> None:
     assert (source.name, source.n_questions) == ("q", 2)
 
 
+def test_options_are_part_of_the_question(tmp_path: Path) -> None:
+    row = {"question": "2 + 2?", "options": ["3", "4", "5", "6"], "answer": "B"}
+    (question,), _ = read_questions(write(tmp_path / "q.jsonl", json.dumps(row)))
+    assert question.text == "2 + 2?\nA. 3\nB. 4\nC. 5\nD. 6"
+    assert question.answer == "B"
+
+
 @pytest.mark.parametrize(
     ("line", "says"),
     [
@@ -48,6 +55,8 @@ def test_questions_and_messages_are_read(tmp_path: Path) -> None:
         ('{"question": null}', "'question' is null"),
         ('{"question": 5}', "'question' is int"),
         ('{"question": "  "}', "the question is empty"),
+        ('{"question": "a", "options": "b"}', "'options' is text"),
+        ('{"question": "a", "options": ["b"]}', "'options' is list"),
         ('{"messages": []}', "'messages' is empty list"),
         ('{"messages": "hi"}', "'messages' is text"),
         ('{"messages": [{"role": "user"}]}', "messages[0] has no text"),
