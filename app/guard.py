@@ -31,6 +31,7 @@ class Judgement:
     mode: Mode
     excluded_prompt: str | None
     excluded_response: str | None
+    group: str | None = None
     looks: list[LookScore] = field(default_factory=list)
     verdict: Verdict | None = None
     decision: Decision | None = None
@@ -43,6 +44,7 @@ class Guard:
         self.artifact = artifact
         self._detector = artifact.detector
         self._context = artifact.manifest.context
+        self._grouping = artifact.manifest.grouping
         self._text = text
         self._exclude = exclude
         self._judgements: dict[Request, Judgement] = {}
@@ -60,8 +62,10 @@ class Guard:
         sampling: Sampling | None = None,
         seed: int | None = None,
         response: str | None = None,
+        fields: Mapping[str, str] | None = None,
     ) -> Judgement:
-        """A judgement to be, with its request; `response` makes it a trace.
+        """A judgement to be, with its request; `response` makes it a trace, `fields` may
+        name the question's group.
 
         Raises InvalidRequestError when there is no user message to judge.
         """
@@ -85,7 +89,10 @@ class Guard:
             excluded_response = excluded_response or "the sampling was not calibrated"
         if not self._exclude:
             excluded_prompt = excluded_response = None
-        return Judgement(request, mode, excluded_prompt, excluded_response)
+        group = None
+        if self._grouping is not None:
+            group = self._grouping.group_of(_last_user_message(messages), fields or {})
+        return Judgement(request, mode, excluded_prompt, excluded_response, group)
 
     def watch(self, judgement: Judgement) -> None:
         """From now until `forget`, looks at the judgement's request are judged."""
@@ -107,7 +114,7 @@ class Guard:
             prompt = score.look in PROMPT_LOOKS
             excluded = judgement.excluded_prompt if prompt else judgement.excluded_response
             judgement.looks.append(replace(score, excluded=excluded))
-        judgement.verdict = self._detector.judge(judgement.looks)
+        judgement.verdict = self._detector.judge(judgement.looks, judgement.group)
         judgement.decision = decide(judgement.verdict, judgement.mode)
         return judgement.decision == "refuse"
 

@@ -100,6 +100,12 @@ def _parser() -> argparse.ArgumentParser:
     fitting.add_argument("--alpha", type=_alpha, default=0.05)
     fitting.add_argument("--guarantee", choices=get_args(Guarantee), default="marginal")
 
+    fitting.add_argument(
+        "--group-by",
+        metavar="length|FIELD",
+        help="a threshold for each third by length, or for each value of a text field",
+    )
+
     reporting = commands.add_parser("report", help="false alarms on holdout, recall on OOD")
     reporting.add_argument("artifact", type=Path, metavar="ARTIFACT.safetensors")
     reporting.add_argument("collected", type=Path, nargs="+", metavar="COLLECTION")
@@ -221,6 +227,7 @@ def _fit(options: argparse.Namespace) -> None:
             rank=options.rank,
             alpha=options.alpha,
             guarantee=options.guarantee,
+            group_by=options.group_by,
         ),
     )
     artifact.save(options.out)

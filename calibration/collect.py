@@ -89,11 +89,11 @@ def collect(
         keep_likelihood=True,
     )
     prompt_only = PROMPT_LOOKS.issuperset(looks)
-    requests: dict[Request, str] = {}
+    requests: dict[Request, Question] = {}
     for question in questions:
         if question.key not in done:
             request = _request(text, question, context, prompt_only)
-            requests[request] = question.key
+            requests[request] = question
     try:
         # Neighbours of like length waste the least padding.
         for request in sorted(requests, key=lambda request: len(request.prompt)):
@@ -122,7 +122,7 @@ def _mean_likelihood(request: Request) -> Tensor:
 def _run(
     engine: Engine,
     text: Text,
-    requests: dict[Request, str],
+    requests: dict[Request, Question],
     keeper: _Keeper,
     store: CollectionFolder,
     source: Source,
@@ -134,10 +134,12 @@ def _run(
         if finished:
             store.append(
                 Collected(
-                    keys=tuple(requests[request] for request in finished),
+                    keys=tuple(requests[request].key for request in finished),
                     trajectories=torch.stack([keeper.take(request) for request in finished]),
                     likelihood=torch.stack([_mean_likelihood(request) for request in finished]),
                     responses=tuple(text.decode(request.generated) for request in finished),
+                    texts=tuple(requests[request].text for request in finished),
+                    fields=tuple(requests[request].fields for request in finished),
                 )
             )
             finished.clear()

@@ -56,13 +56,15 @@ class Collected:
 
     trajectories (n, looks, L + 1, d), NaN where a response ended before the look;
     likelihood (n, 3), the means of `detector.engine.sampling.likelihood`, NaN where only the
-    prompt was run; responses as text.
+    prompt was run; responses and questions as text, and the questions' other fields.
     """
 
     keys: tuple[str, ...]
     trajectories: Tensor
     likelihood: Tensor
     responses: tuple[str, ...]
+    texts: tuple[str, ...]
+    fields: tuple[dict[str, str], ...]
 
 
 @dataclass(frozen=True)
@@ -112,6 +114,8 @@ class CollectionFolder:
             {
                 "keys": json.dumps(collected.keys),
                 "responses": json.dumps(collected.responses),
+                "texts": json.dumps(collected.texts),
+                "fields": json.dumps(collected.fields),
             },
         )
         write_atomically(self.folder / f"shard-{number:05}.safetensors", stored)
@@ -149,6 +153,8 @@ class CollectionFolder:
             trajectories=torch.cat([shard.trajectories for shard in shards]),
             likelihood=torch.cat([shard.likelihood for shard in shards]),
             responses=tuple(response for shard in shards for response in shard.responses),
+            texts=tuple(text for shard in shards for text in shard.texts),
+            fields=tuple(fields for shard in shards for fields in shard.fields),
             record=record,
         )
 
@@ -165,6 +171,8 @@ def _read_shard(path: Path) -> Collected:
                 trajectories=file.get_tensor("trajectories"),
                 likelihood=file.get_tensor("likelihood"),
                 responses=tuple(json.loads(metadata["responses"])),
+                texts=tuple(json.loads(metadata["texts"])),
+                fields=tuple(json.loads(metadata["fields"])),
             )
     except (SafetensorError, KeyError, TypeError, ValueError):
         raise CalibrationError(

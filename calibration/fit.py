@@ -14,35 +14,73 @@ from calibration.questions import Split, split_of
 from detector.artifact import Artifact, look_manifests
 from detector.conformal import Guarantee
 from detector.detector import Detector, Part
-from detector.manifest import Manifest, Splits
+from detector.errors import CalibrationError
+from detector.groups import LENGTH, Grouping
+from detector.manifest import GroupManifest, Manifest, Splits
 from detector.trajectory import Look
 
 
 @dataclass(frozen=True)
 class FitOptions:
     """What the guard consists of. `parts` None takes the mean Mahalanobis distance at every
-    look that was collected.
+    look that was collected. `group_by` is "length", a field of the questions, or None.
     """
 
     parts: tuple[Part, ...] | None = None
     rank: int = 128
     alpha: float = 0.05
     guarantee: Guarantee = "marginal"
+    group_by: str | None = None
 
 
-def pooled(collections: Sequence[Collection], look: Look) -> dict[Split, Tensor]:
-    """Trajectories (n, L + 1, d) at a look by split, each question once."""
-    rows: dict[Split, list[Tensor]] = {"fit": [], "conformal": [], "holdout": []}
+@dataclass(frozen=True)
+class Pool:
+    """Rows of collections that fall into one split, each question once."""
+
+    rows: tuple[tuple[Collection, int], ...]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def at(self, look: Look, width: torch.Size) -> Tensor:
+        """Trajectories (n, L + 1, d) at a look; `width` is that of one."""
+        taken = [at_look(collection, look)[row] for collection, row in self.rows]
+        return torch.stack(taken) if taken else torch.empty(0, *width)
+
+    def groups(self, grouping: Grouping) -> list[str | None]:
+        return [
+            grouping.group_of(collection.texts[row], collection.fields[row])
+            for collection, row in self.rows
+        ]
+
+
+def pooled(collections: Sequence[Collection]) -> dict[Split, Pool]:
+    """The questions of all collections by split."""
+    rows: dict[Split, list[tuple[Collection, int]]] = {"fit": [], "conformal": [], "holdout": []}
     seen: set[str] = set()
     for collection in collections:
-        for key, trajectory in zip(collection.keys, at_look(collection, look), strict=True):
+        for row, key in enumerate(collection.keys):
             if key not in seen:
                 seen.add(key)
-                rows[split_of(key)].append(trajectory)
+                rows[split_of(key)].append((collection, row))
+    return {split: Pool(tuple(kept)) for split, kept in rows.items()}
+
+
+def trajectories(
+    collections: Sequence[Collection], looks: Sequence[Look], split: Split
+) -> dict[Look, Tensor]:
+    """One split's trajectories (n, L + 1, d) at each look."""
     width = collections[0].trajectories.shape[2:]
-    return {
-        split: torch.stack(kept) if kept else torch.empty(0, *width) for split, kept in rows.items()
-    }
+    return {look: pooled(collections)[split].at(look, width) for look in dict.fromkeys(looks)}
+
+
+def _grouping(by: str | None, fitted: Pool) -> Grouping | None:
+    """Three groups of equal size for the length, as the fit split has it."""
+    if by != LENGTH:
+        return None if by is None else Grouping(by=by)
+    lengths = sorted(len(c.texts[row].split()) for c, row in fitted.rows)
+    thirds = {lengths[len(lengths) * part // 3] for part in (1, 2)} if lengths else set()
+    return Grouping(by=LENGTH, edges=tuple(sorted(thirds)))
 
 
 def fit(folders: Sequence[Path], scope: str, options: FitOptions) -> Artifact:
@@ -54,16 +92,24 @@ def fit(folders: Sequence[Path], scope: str, options: FitOptions) -> Artifact:
     collections = read_collections(folders)
     record = collections[0].record
     parts = options.parts or tuple(Part(look) for look in record.parsed_looks)
-    by_look = {look: pooled(collections, look) for look in dict.fromkeys(p.look for p in parts)}
+    looks = [part.look for part in parts]
+    pools = pooled(collections)
+    grouping = _grouping(options.group_by, pools["fit"])
     detector = Detector.fit(
-        {look: splits["fit"] for look, splits in by_look.items()},
-        {look: splits["conformal"] for look, splits in by_look.items()},
+        trajectories(collections, looks, "fit"),
+        trajectories(collections, looks, "conformal"),
         parts=parts,
+        groups=None if grouping is None else pools["conformal"].groups(grouping),
         rank=options.rank,
         alpha=options.alpha,
         guarantee=options.guarantee,
     )
-    sizes = next(iter(by_look.values()))
+    if grouping is not None and not detector.groups:
+        raise CalibrationError(
+            f"no conformal question has a text field {grouping.by!r} to group by: add it to the "
+            "questions files and collect again",
+            param="group-by",
+        )
     manifest = Manifest(
         scope=scope,
         model_name=record.model_name,
@@ -74,7 +120,12 @@ def fit(folders: Sequence[Path], scope: str, options: FitOptions) -> Artifact:
         looks=look_manifests(detector),
         alpha=options.alpha,
         guarantee=options.guarantee,
-        splits=Splits(**{split: len(rows) for split, rows in sizes.items()}),
+        splits=Splits(**{split: len(pool) for split, pool in pools.items()}),
         sources=tuple(collection.record.source for collection in collections),
+        grouping=grouping,
+        groups=tuple(
+            GroupManifest(name=name, n_conformal=len(scores))
+            for name, scores in detector.groups.items()
+        ),
     )
     return Artifact.of(detector, manifest)

@@ -2,8 +2,8 @@
 
 A questions file is JSON Lines in UTF-8: one object a line with `question` (a text) or
 `messages` (an OpenAI conversation that ends with the user). `options`, a list of texts beside
-`question`, makes it multiple choice: they are appended as lines A., B., C., D. Of other
-fields only `answer` is read.
+`question`, makes it multiple choice: they are appended as lines A., B., C., D. Other fields
+that are texts may name a question's group.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -27,13 +27,16 @@ _ROLES = ("system", "developer", "user", "assistant")
 
 @dataclass(frozen=True)
 class Question:
-    """One question as the conversation that asks it. `key` identifies its wording; `answer`
-    is the row's `answer` field, or None.
+    """One question as the conversation that asks it.
+
+    `key` identifies its wording; `answer` is the row's `answer`, or None; `fields` are its
+    other fields that are texts.
     """
 
     messages: tuple[dict[str, str], ...]
     key: str
     answer: Any = None
+    fields: dict[str, str] = field(default_factory=dict)
 
     @property
     def text(self) -> str:
@@ -138,7 +141,9 @@ def _parse(line: bytes, where: str) -> Question:
     key = key_of(messages)
     if not any(message["content"].strip() for message in messages[-1:]):
         raise error("the question is empty: write one or remove the line")
-    return Question(messages, key, row.get("answer"))
+    read = ("question", "messages", "answer", "options")
+    others = {n: v for n, v in row.items() if n not in read and isinstance(v, str)}
+    return Question(messages, key, row.get("answer"), others)
 
 
 def _options(value: Any, error: Callable[[str], QuestionsError]) -> str:

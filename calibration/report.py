@@ -12,10 +12,11 @@ from sklearn.metrics import roc_auc_score, roc_curve
 from torch import Tensor
 
 from calibration.collection import Collection, CollectionFolder, at_look, read_collections
-from calibration.fit import pooled
+from calibration.fit import Pool, pooled, trajectories
 from detector import conformal
 from detector.artifact import Artifact
 from detector.errors import CalibrationError
+from detector.groups import Grouping
 
 Scores = npt.NDArray[np.float64]
 
@@ -32,6 +33,17 @@ class OodRow:
 
 
 @dataclass(frozen=True)
+class GroupRow:
+    """One group of questions: its threshold, and false alarms among its holdout questions."""
+
+    name: str
+    n_conformal: int
+    threshold: float
+    n_holdout: int
+    n_false_alarms: int
+
+
+@dataclass(frozen=True)
 class Report:
     """Realised false alarms on the holdout split, and a row for each OOD file."""
 
@@ -41,6 +53,7 @@ class Report:
     bound: float
     n_holdout: int
     n_false_alarms: int
+    groups: tuple[GroupRow, ...]
     ood: tuple[OodRow, ...]
 
     @property
@@ -56,6 +69,13 @@ class Report:
             f"false alarms on holdout: {self.n_false_alarms} of {self.n_holdout} = "
             f"{self.false_alarm_rate:.1%}, 95 % interval {low:.1%} to {high:.1%}",
         ]
+        for group in self.groups:
+            low, high = conformal.proportion_interval(group.n_false_alarms, group.n_holdout)
+            lines.append(
+                f"  {group.name} ({group.n_conformal} conformal, threshold "
+                f"{group.threshold:.4f}): {group.n_false_alarms} of {group.n_holdout}, "
+                f"95 % interval {low:.1%} to {high:.1%}"
+            )
         if self.ood:
             width = max(len(row.name) for row in self.ood)
             lines += ["", f"{'OOD file':{width}}  questions  AUROC  FPR95  recall"]
@@ -90,13 +110,16 @@ def report(artifact: Artifact, folders: Sequence[Path], ood_folders: Sequence[Pa
     looks = {fitted.look for fitted in detector.looks}
     for folder, collection in zip(folders, collections, strict=True):
         _require_made_alike(artifact, collection, folder)
-    holdout = {look: pooled(collections, look)["holdout"] for look in looks}
-    inside = _finite(detector.maxima(holdout))
+    pool = pooled(collections)["holdout"]
+    inside = _finite(detector.maxima(trajectories(collections, list(looks), "holdout")))
     if not len(inside):
         raise CalibrationError(
             "the holdout split is empty: collect more in-distribution questions",
             param="collected",
         )
+    grouping = artifact.manifest.grouping
+    inside_groups = _groups(grouping, pool)
+    flagged = inside > _thresholds(artifact, inside_groups)
     known = {collection.record.source.sha256 for collection in collections}
     rows = []
     for folder in ood_folders:
@@ -108,6 +131,8 @@ def report(artifact: Artifact, folders: Sequence[Path], ood_folders: Sequence[Pa
                 "file as OOD",
                 param="ood",
             )
+        outside_pool = Pool(tuple((collection, row) for row in range(len(collection.keys))))
+        cuts = _thresholds(artifact, _groups(grouping, outside_pool))
         outside = _finite(detector.maxima({look: at_look(collection, look) for look in looks}))
         rows.append(
             OodRow(
@@ -115,7 +140,7 @@ def report(artifact: Artifact, folders: Sequence[Path], ood_folders: Sequence[Pa
                 n_questions=len(outside),
                 auroc=auroc(inside, outside),
                 fpr95=fpr95(inside, outside),
-                recall=float((outside > detector.threshold).mean()),
+                recall=float((outside > cuts).mean()),
             )
         )
     n = len(detector.calibration)
@@ -126,9 +151,32 @@ def report(artifact: Artifact, folders: Sequence[Path], ood_folders: Sequence[Pa
         n_conformal=n,
         bound=conformal.false_alarm_bound(n, k),
         n_holdout=len(inside),
-        n_false_alarms=int((inside > detector.threshold).sum()),
+        n_false_alarms=int(flagged.sum()),
+        groups=tuple(
+            GroupRow(
+                name=name,
+                n_conformal=len(scores),
+                threshold=detector.threshold_of(name),
+                n_holdout=inside_groups.count(name),
+                n_false_alarms=sum(
+                    bool(flag)
+                    for flag, group in zip(flagged, inside_groups, strict=True)
+                    if group == name
+                ),
+            )
+            for name, scores in detector.groups.items()
+        ),
         ood=tuple(rows),
     )
+
+
+def _groups(grouping: Grouping | None, pool: Pool) -> list[str | None]:
+    return [None] * len(pool) if grouping is None else pool.groups(grouping)
+
+
+def _thresholds(artifact: Artifact, groups: Sequence[str | None]) -> Scores:
+    cuts = {group: artifact.detector.threshold_of(group) for group in set(groups)}
+    return np.array([cuts[group] for group in groups])
 
 
 def _finite(scores: Tensor) -> Scores:

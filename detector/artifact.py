@@ -36,15 +36,14 @@ class Artifact:
 
     @classmethod
     def of(cls, detector: Detector, manifest: Manifest) -> Artifact:
-        return cls(detector, manifest, _digest(manifest, _tensors(detector))[:12])
+        digest = _digest(manifest.model_dump_json(), _tensors(detector))
+        return cls(detector, manifest, digest[:12])
 
     def save(self, path: Path) -> None:
         """Write the artifact, or leave what was there. Raises ArtifactError."""
         stored = _tensors(self.detector)
-        metadata = {
-            "manifest": self.manifest.model_dump_json(),
-            "digest": _digest(self.manifest, stored),
-        }
+        manifest = self.manifest.model_dump_json()
+        metadata = {"manifest": manifest, "digest": _digest(manifest, stored)}
         try:
             write_atomically(path, save(stored, metadata))
         except OSError as error:
@@ -67,11 +66,14 @@ def load(path: Path) -> Artifact:
             metadata = file.metadata() or {}
             stored = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         manifest = Manifest.model_validate_json(metadata["manifest"])
-        digest = _digest(manifest, stored)
+        digest = _digest(metadata["manifest"], stored)
         if digest != metadata["digest"]:
             raise ValueError("its digest differs from its content")
         looks = tuple(_look(index, look, stored) for index, look in enumerate(manifest.looks))
-        detector = Detector(looks, stored["calibration"], manifest.alpha, manifest.guarantee)
+        groups = {g.name: stored[f"group.{n}"] for n, g in enumerate(manifest.groups)}
+        detector = Detector(
+            looks, stored["calibration"], manifest.alpha, manifest.guarantee, groups
+        )
     except (SafetensorError, ValidationError, KeyError, ValueError) as error:
         reason = str(error).splitlines()[0] if isinstance(error, ValueError) else "not readable"
         raise CorruptArtifactError(
@@ -98,6 +100,7 @@ def look_manifests(detector: Detector) -> tuple[LookManifest, ...]:
 
 def _tensors(detector: Detector) -> dict[str, Tensor]:
     stored = {"calibration": detector.calibration}
+    stored |= {f"group.{n}": scores for n, scores in enumerate(detector.groups.values())}
     for index, fitted in enumerate(detector.looks):
         if fitted.score.gaussians is None:
             continue
@@ -117,8 +120,11 @@ def _look(index: int, look: LookManifest, stored: dict[str, Tensor]) -> FittedLo
     return FittedLook(parse_look(look.look), score, look.location, look.scale)
 
 
-def _digest(manifest: Manifest, stored: dict[str, Tensor]) -> str:
-    digest = hashlib.sha256(json.dumps(manifest.model_dump(mode="json"), sort_keys=True).encode())
+def _digest(manifest: str, stored: dict[str, Tensor]) -> str:
+    """Of the manifest as it is written, not as this version reads it: fields that a later
+    version adds do not change the digest of an artifact made before it.
+    """
+    digest = hashlib.sha256(json.dumps(json.loads(manifest), sort_keys=True).encode())
     for name in sorted(stored):
         tensor = stored[name]
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())

@@ -42,10 +42,11 @@ def smallest_alpha(n: int) -> float:
     return 1 / (n + 1)
 
 
-def rank(n: int, alpha: float, guarantee: Guarantee = "marginal") -> int:
+def rank(n: int, alpha: float, guarantee: Guarantee = "marginal", whose: str = "") -> int:
     """k: a question is flagged when its score exceeds the k-th largest of n.
 
-    Raises TooFewQuestionsError when no k >= 1 keeps the guarantee at this alpha.
+    Raises TooFewQuestionsError when no k >= 1 keeps the guarantee at this alpha; `whose`
+    says in it which questions are meant.
     """
     # The slack keeps floor(0.05 * 240) at 12 when the product is a rounding error short.
     marginal = math.floor(alpha * (n + 1) + 1e-9)
@@ -58,7 +59,8 @@ def rank(n: int, alpha: float, guarantee: Guarantee = "marginal") -> int:
     if k < 1:
         needed = _questions_needed(alpha, guarantee)
         raise TooFewQuestionsError(
-            f"alpha {alpha:g} cannot be kept ({guarantee}) with {n} conformal questions: "
+            f"alpha {alpha:g} cannot be kept ({guarantee}) with {n} conformal questions"
+            f"{' ' * bool(whose)}{whose}: "
             f"collect at least {needed} or raise alpha",
             param="alpha",
         )

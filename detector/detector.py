@@ -11,7 +11,7 @@ can only grow.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import torch
@@ -124,7 +124,8 @@ class Verdict:
 
     `is_ood` is None when every look was excluded; then there is no score or p-value
     either. `stage` is the stage of the look at which a flag was raised, otherwise of the
-    last look that counted.
+    last look that counted. `group` is the group whose threshold was used, None for that of
+    all questions.
     """
 
     is_ood: bool | None
@@ -134,16 +135,21 @@ class Verdict:
     alpha: float
     stage: str | None
     looks: tuple[LookScore, ...]
+    group: str | None = None
 
 
 @dataclass(frozen=True)
 class Detector:
-    """Looks and the sorted conformal scores (n,) of their maximum, at one alpha."""
+    """Looks and the sorted conformal scores (n,) of their maximum, at one alpha.
+
+    `groups` holds the scores of each group of questions, if they are judged by group.
+    """
 
     looks: tuple[FittedLook, ...]
     calibration: Tensor
     alpha: float
     guarantee: Guarantee
+    groups: Mapping[str, Tensor] = field(default_factory=dict)
 
     @classmethod
     def fit(
@@ -152,6 +158,7 @@ class Detector:
         conformal: Mapping[Look, Tensor],
         *,
         parts: Sequence[Part] | None = None,
+        groups: Sequence[str | None] | None = None,
         rank: int | None = None,
         alpha: float = 0.05,
         guarantee: Guarantee = "marginal",
@@ -160,7 +167,8 @@ class Detector:
 
         Both map each look to trajectories (n, L + 1, d). A row of NaN marks a response
         that ended before the look. `parts` defaults to the mean Mahalanobis distance at
-        every look. Raises CalibrationError and TooFewQuestionsError.
+        every look. `groups` names the group of each conformal row. Raises CalibrationError
+        and TooFewQuestionsError.
         """
         chosen = [Part(look) for look in fit] if parts is None else parts
         order = in_order({part.look for part in chosen})
@@ -170,21 +178,34 @@ class Detector:
             for rows in [fit[part.look]]
         )
         uncalibrated = cls(looks, torch.empty(0), alpha, guarantee)
-        maxima = uncalibrated.maxima(conformal).sort().values
-        return replace(uncalibrated, calibration=maxima).at(alpha, guarantee)
+        maxima = uncalibrated.maxima(conformal)
+        named = groups or []
+        by_group = {
+            name: maxima[[group == name for group in named]].sort().values
+            for name in sorted({group for group in named if group is not None})
+        }
+        calibrated = replace(uncalibrated, calibration=maxima.sort().values, groups=by_group)
+        return calibrated.at(alpha, guarantee)
 
     def at(self, alpha: float, guarantee: Guarantee) -> Detector:
         """The same detector at another alpha or guarantee; never needs the model.
 
-        Raises TooFewQuestionsError when the conformal split cannot keep it.
+        Raises TooFewQuestionsError when the conformal split, or a group, cannot keep it.
         """
         conformal.rank(len(self.calibration), alpha, guarantee)
+        for name, scores in self.groups.items():
+            conformal.rank(len(scores), alpha, guarantee, f"of group {name!r}")
         return replace(self, alpha=alpha, guarantee=guarantee)
 
     @property
     def threshold(self) -> float:
-        """The standardised score above which a question is flagged."""
+        """The standardised score above which a question of no group is flagged."""
         return conformal.threshold(self.calibration, self.alpha, self.guarantee)
+
+    def threshold_of(self, group: str | None) -> float:
+        """The same for a question of a group; one that was not calibrated is no group."""
+        calibration = self.groups.get(group or "", self.calibration)
+        return conformal.threshold(calibration, self.alpha, self.guarantee)
 
     def maxima(self, trajectories: Mapping[Look, Tensor]) -> Tensor:
         """The decision statistic of n generations whose looks have all been taken, (n,)."""
@@ -207,15 +228,17 @@ class Detector:
                 scores.append(LookScore(look, fitted.part.score_name, one, standard, tuple(row)))
         return scored
 
-    def judge(self, looks: Sequence[LookScore]) -> Verdict:
+    def judge(self, looks: Sequence[LookScore], group: str | None = None) -> Verdict:
         """The verdict after these looks, in the order in which they were taken."""
         counted = [look for look in looks if look.excluded is None]
-        threshold = self.threshold
+        group = group if group in self.groups else None
+        calibration = self.calibration if group is None else self.groups[group]
+        threshold = self.threshold_of(group)
         if not counted:
-            return Verdict(None, None, None, threshold, self.alpha, None, tuple(looks))
+            return Verdict(None, None, None, threshold, self.alpha, None, tuple(looks), group)
         score = max(look.score for look in counted)
         flagged = [look for look in counted if look.score > threshold]
-        p_value = conformal.p_values(torch.tensor([score], dtype=torch.float64), self.calibration)
+        p_value = conformal.p_values(torch.tensor([score], dtype=torch.float64), calibration)
         return Verdict(
             is_ood=bool(flagged),
             score=score,
@@ -224,4 +247,5 @@ class Detector:
             alpha=self.alpha,
             stage=stage((flagged or counted[-1:])[0].look),
             looks=tuple(looks),
+            group=group,
         )

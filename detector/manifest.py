@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from detector.conformal import Guarantee
 from detector.errors import ArtifactMismatchError
+from detector.groups import Grouping
 from detector.scores import ScoreName
 
 Judged = Literal["question", "conversation"]
@@ -66,6 +67,13 @@ def system_prompt_digest(messages: Iterable[Mapping[str, str]]) -> str:
     return hashlib.sha256("\n".join(system).encode()).hexdigest()
 
 
+class GroupManifest(_Frozen):
+    """One group of conformal questions and how many it has."""
+
+    name: str
+    n_conformal: int
+
+
 class LookManifest(_Frozen):
     look: str
     score: ScoreName
@@ -103,6 +111,8 @@ class Manifest(_Frozen):
     guarantee: Guarantee
     splits: Splits
     sources: tuple[Source, ...]
+    grouping: Grouping | None = None
+    groups: tuple[GroupManifest, ...] = ()
 
     def require(self, served: Fingerprint, model_name: str) -> None:
         """Raise ArtifactMismatchError unless `served` is the model calibrated."""

@@ -51,6 +51,9 @@ class GuardOptions(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     mode: Mode | None = Field(default=None, description="stricter than the service's, never looser")
+    fields: dict[str, str] = Field(
+        default_factory=dict, description="fields of the question, for a grouped artifact"
+    )
 
 
 class ChatRequest(BaseModel):

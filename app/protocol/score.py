@@ -17,6 +17,9 @@ class ScoreRequest(BaseModel):
 
     messages: Messages
     response: str | None = Field(default=None, description="judge this response too")
+    fields: dict[str, str] = Field(
+        default_factory=dict, description="fields of the question, for a grouped artifact"
+    )
 
 
 class ScoreResponse(BaseModel):

@@ -35,6 +35,7 @@ class ChatVerdict(BaseModel):
     threshold: float
     alpha: float
     stage: Literal["prompt", "response"] | None
+    group: str | None = Field(description="the group whose threshold was used, if grouped")
     decision: Decision
     mode: Mode
     artifact: str
@@ -66,6 +67,7 @@ def _fields(judgement: Judgement, artifact_id: str) -> dict[str, object]:
         "threshold": verdict.threshold,
         "alpha": verdict.alpha,
         "stage": verdict.stage,
+        "group": verdict.group,
         "decision": judgement.decision,
         "mode": judgement.mode,
         "artifact": artifact_id,

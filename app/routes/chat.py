@@ -188,6 +188,7 @@ def _prepare(body: ChatRequest, service: Service) -> Judgement:
         max_tokens=body.response_length or 1,
         sampling=sampling,
         seed=body.seed,
+        fields=body.trajguard.fields,
     )
     if body.response_length is None:
         room = service.bridge.engine.capacity().max_length - len(judgement.request.prompt)

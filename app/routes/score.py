@@ -18,6 +18,7 @@ async def score(body: ScoreRequest, service: ReadyService, metrics: AppMetrics) 
         [{"role": message.role, "content": message.text} for message in body.messages],
         service.settings.mode,
         response=body.response or "",
+        fields=body.fields,
     )
     steps = service.bridge.submit(judgement)
     async for _ in steps:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
 
 import pytest
 from fastapi import FastAPI
@@ -10,6 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from starlette.testclient import TestClient
 
 from detector.artifact import Artifact
+from detector.groups import Grouping
 from tests.app.serving import IN_SCOPE, OUT_OF_SCOPE, client_of, make_app, user
 
 
@@ -79,3 +82,32 @@ def test_metrics_count_what_happened(app: FastAPI, client: TestClient) -> None:
     assert value("trajguard_engine_running") == value("trajguard_engine_waiting") == 0
     openmetrics = client.get("/metrics", headers={"accept": "application/openmetrics-text"})
     assert openmetrics.text.endswith("# EOF\n")
+
+
+def test_grouped_artifact_judges_by_the_group_s_threshold(artifact: Artifact) -> None:
+    detector = artifact.detector
+    half = detector.calibration[::2].contiguous()
+    grouped = replace(
+        artifact,
+        detector=replace(detector, groups={"a": half, "b": half + 100}),
+        manifest=artifact.manifest.model_copy(update={"grouping": Grouping(by="route")}),
+    )
+    with client_of(make_app(grouped)) as client:
+
+        def verdict(**fields: str) -> Any:
+            body = {"messages": user(OUT_OF_SCOPE), "fields": fields}
+            return client.post("/v1/score", json=body).json()["verdict"]
+
+        assert (verdict(route="a")["group"], verdict(route="a")["is_ood"]) == ("a", True)
+        assert (verdict(route="b")["group"], verdict(route="b")["is_ood"]) == ("b", False)
+        assert verdict()["group"] is None
+        chat = client.post(
+            "/v1/chat/completions",
+            json={
+                "messages": user(OUT_OF_SCOPE),
+                "max_tokens": 2,
+                "trajguard": {"fields": {"route": "b"}},
+            },
+        ).json()
+        assert chat["trajguard"]["group"] == "b"
+        assert chat["trajguard"]["decision"] == "allow"

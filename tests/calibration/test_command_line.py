@@ -11,6 +11,7 @@ import torch
 from calibration.__main__ import main
 from calibration.collect import collect
 from calibration.collection import CollectionFolder
+from calibration.generate import generate
 from calibration.questions import read_questions
 from detector import artifact as artifacts
 from detector.engine.engine import Engine
@@ -227,3 +228,31 @@ def test_template_s_line_break_survives_the_shell(work: Path, model: Path, tmp_p
     assert main(["collect", str(questions), *options, "--template", r"Q: {question}\nA:"]) == 0
     record = CollectionFolder(tmp_path / "c" / "q").record()
     assert record.context.template == "Q: {question}\nA:"
+
+
+def test_groups_by_length_and_by_field(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [
+        {"question": question, "route": "even" if answer % 2 == 0 else "odd"}
+        for question, answer in generate(400, seed=5)
+    ]
+    questions = tmp_path / "q.jsonl"
+    questions.write_text("\n".join(map(json.dumps, rows)))
+    out = ["--out", str(tmp_path / "c"), "--model", str(model), "--dtype", "float32"]
+    assert main(["collect", str(questions), *out]) == 0
+    collected = str(tmp_path / "c" / "q")
+    artifact = tmp_path / "a.safetensors"
+    fit = ["fit", collected, "--out", str(artifact), "--scope", "x", "--rank", "4"]
+    for by, n_groups in (("length", 3), ("route", 2)):
+        assert main([*fit, "--group-by", by, "--alpha", "0.1"]) == 0
+        loaded = artifacts.load(artifact)
+        groups = loaded.manifest.groups
+        assert len(groups) == len(loaded.detector.groups) == n_groups
+        assert sum(group.n_conformal for group in groups) == loaded.manifest.splits.conformal
+        capsys.readouterr()
+        assert main(["report", str(artifact), collected]) == 0
+        shown = capsys.readouterr().out
+        assert all(f"  {group.name} (" in shown for group in groups)
+    assert "text field 'nothing'" in failing(capsys, *fit, "--group-by", "nothing")
+    assert "of group '" in failing(capsys, *fit, "--group-by", "length", "--alpha", "0.01")

@@ -6,6 +6,7 @@ from torch import Tensor
 
 from detector.detector import Detector, LookScore, Part
 from detector.errors import CalibrationError, TooFewQuestionsError
+from detector.groups import Grouping
 from detector.trajectory import (
     END,
     PROMPT,
@@ -136,3 +137,50 @@ def test_looks_have_one_name_each() -> None:
     assert stage(4) == stage(END) == "response"
     assert looks_due(frozenset({PROMPT, 4, END}), 4, finished=True) == [4, END]
     assert looks_due(frozenset({PROMPT, 4, END}), 3, finished=False) == []
+
+
+def test_groups_keep_alpha_each_on_its_own() -> None:
+    """One group's scores are spread twice as wide: a threshold for all would flag it alone."""
+    generator = torch.Generator().manual_seed(0)
+
+    def draw(n: int, scale: float) -> Tensor:
+        return scale * torch.randn(n, N_PLANES, D, generator=generator)
+
+    n, alpha = 199, 0.1
+    both = torch.cat([draw(n, 1.0), draw(n, 2.0)])
+    detector = Detector.fit(
+        {PROMPT: torch.cat([draw(n, 1.0), draw(n, 2.0)])},
+        {PROMPT: both},
+        groups=["narrow"] * n + ["wide"] * n,
+        alpha=alpha,
+    )
+    rates = {}
+    for name, scale in (("narrow", 1.0), ("wide", 2.0)):
+        (*scored,) = detector.score(PROMPT, draw(1000, scale))
+        verdicts = [detector.judge(looks, name) for looks in scored]
+        assert all(verdict.group == name for verdict in verdicts)
+        assert verdicts[0].threshold == detector.threshold_of(name)
+        rates[name] = sum(bool(verdict.is_ood) for verdict in verdicts) / 1000
+    # Beta(20, 180) has a standard deviation of 0.021, 1,000 draws add 0.0095: 0.023, times 4.
+    assert rates == pytest.approx({"narrow": alpha, "wide": alpha}, abs=0.092)
+    together = [detector.judge(looks).is_ood for looks in detector.score(PROMPT, draw(1000, 1.0))]
+    assert sum(map(bool, together)) < 10
+    unknown = detector.judge(detector.score(PROMPT, draw(1, 1.0))[0], "no such group")
+    assert (unknown.group, unknown.threshold) == (None, detector.threshold)
+    with pytest.raises(TooFewQuestionsError, match="199 conformal questions of group 'narrow'"):
+        detector.at(0.004, "marginal")
+
+
+def test_groups_by_length_and_by_field() -> None:
+    by_length = Grouping(by="length", edges=(3, 5))
+    names = [by_length.group_of("w " * n, {}) for n in (2, 3, 4, 5, 9)]
+    assert names == [
+        "under 3 words",
+        "3 to 4 words",
+        "3 to 4 words",
+        "5 words and over",
+        "5 words and over",
+    ]
+    by_route = Grouping(by="route")
+    assert by_route.group_of("any", {"route": "a"}) == "a"
+    assert by_route.group_of("any", {}) is None
