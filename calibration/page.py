@@ -111,14 +111,16 @@ def _roc(result: Benchmark) -> Callable[[Figure], None]:
             if sets
         ]
         axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
+        names = [row.name for row in result.rows if row.name in _compared(result)]
+        colours = plt.get_cmap("tab20")
         for axis, (sets, title) in zip(axes, panels, strict=True):
-            for name in [row.name for row in result.rows if row.name in _compared(result)]:
+            for n, name in enumerate(names):
                 scores = result.scores[name]
                 inside = np.array(scores[result.id_name])
-                outside = np.concatenate([scores[n] for n in sets])
+                outside = np.concatenate([scores[ood] for ood in sets])
                 labels = np.r_[np.zeros(len(inside)), np.ones(len(outside))]
                 false, true, _ = roc_curve(labels, np.r_[inside, outside])
-                axis.plot(false, true, label=name, linewidth=1.6)
+                axis.plot(false, true, label=name, linewidth=1.6, color=colours(n % 20))
             axis.plot([0, 1], [0, 1], color="#b8c2cf", linewidth=0.8, linestyle=":")
             axis.set(title=f"{title}, all files together", xlabel="false-positive rate")
         axes[0].set_ylabel("true-positive rate (OOD found)")
@@ -156,14 +158,19 @@ def _histograms(result: Benchmark) -> Callable[[Figure], None]:
             axis.hist(
                 values,
                 bins=list(bins),
-                density=True,
+                weights=np.full(len(values), 1 / len(values)),
                 histtype="stepfilled" if inside else "step",
                 color="#9ec9a8" if inside else colours(n % 10),
                 alpha=0.8 if inside else 1,
                 linestyle="-" if name in (*result.near, result.id_name) else "--",
                 label=name,
             )
-        axis.set(xscale="log", yticks=[], xlabel="score of the guard, log scale", ylabel="density")
+        axis.set(
+            xscale="log",
+            yticks=[],
+            xlabel="score of the guard, log scale",
+            ylabel="share of questions",
+        )
         axis.legend(fontsize=7.5, frameon=False)
 
     return draw
