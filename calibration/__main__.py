@@ -156,6 +156,9 @@ def _parser() -> argparse.ArgumentParser:
 
     timing = commands.add_parser("timing", help="what scoring a trajectory costs on one thread")
     timing.add_argument("artifact", type=Path, metavar="ARTIFACT.safetensors")
+    timing.add_argument(
+        "--fit", action="store_true", help="also fit 5,000 trajectories of 33 x 4096 (minutes)"
+    )
     return parser
 
 
@@ -318,8 +321,10 @@ def _ask(options: argparse.Namespace) -> None:
 
 
 def _timing(options: argparse.Namespace) -> None:
-    from calibration.timing import timings
+    from calibration.timing import fit_cost, timings
 
+    if options.fit:
+        print(fit_cost())  # noqa: T201
     for timing in timings(artifacts.load(options.artifact)):
         print(timing)  # noqa: T201
 

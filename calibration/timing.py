@@ -1,7 +1,8 @@
-"""Timing: what scoring one trajectory costs on one CPU thread."""
+"""Timing: what scoring one trajectory costs on one CPU thread, and what fitting costs."""
 
 from __future__ import annotations
 
+import resource
 import statistics
 import time
 from collections.abc import Callable
@@ -10,8 +11,10 @@ from dataclasses import dataclass
 import torch
 
 from detector.artifact import Artifact
+from detector.detector import FittedLook, Part
 from detector.gaussian import LayerGaussians
 from detector.scores import FittedScore
+from detector.trajectory import PROMPT
 
 _REPEATS = 30
 
@@ -51,6 +54,25 @@ def _random_score(n_planes: int, width: int, rank: int) -> FittedScore:
         variance=torch.ones(n_planes),
     )
     return FittedScore("mahalanobis", 0, gaussians)
+
+
+def fit_cost(n: int = 5000, n_planes: int = 33, width: int = 4096, rank: int = 256) -> str:
+    """Seconds and peak memory of fitting one look to random trajectories of a 7B-class model,
+    with torch's own number of threads.
+    """
+    generator = torch.Generator().manual_seed(0)
+    spread = torch.logspace(0, -2, width)
+    trajectories = torch.empty(n, n_planes, width)
+    for plane in range(n_planes):
+        trajectories[:, plane] = torch.randn(n, width, generator=generator) * spread
+    began = time.perf_counter()
+    FittedLook.fit(Part(PROMPT), trajectories, rank)
+    seconds = time.perf_counter() - began
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+    return (
+        f"fit of {n} trajectories of {n_planes} x {width} at rank {rank}: {seconds:.1f} s, peak "
+        f"{peak:.1f} GB, {torch.get_num_threads()} threads"
+    )
 
 
 @torch.inference_mode()

@@ -13,6 +13,7 @@ from calibration.collect import collect
 from calibration.collection import CollectionFolder
 from calibration.generate import generate
 from calibration.questions import read_questions
+from calibration.timing import fit_cost
 from detector import artifact as artifacts
 from detector.engine.engine import Engine
 from detector.manifest import Context, Sampling
@@ -212,11 +213,13 @@ def test_timing_prints_both_sizes(
     work: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("calibration.timing._REPEATS", 1)
+    monkeypatch.setattr("calibration.timing.fit_cost", lambda: fit_cost(20, 3, 8, 4))
     artifact = work / "timing.safetensors"
     collected = str(work / "collected" / "id")
     assert main(["fit", collected, "--out", str(artifact), "--scope", "x", "--rank", "4"]) == 0
-    assert main(["timing", str(artifact)]) == 0
+    assert main(["timing", str(artifact), "--fit"]) == 0
     lines = capsys.readouterr().out.splitlines()
+    assert "fit of 20 trajectories of 3 x 8 at rank 4" in lines[-3]
     assert "33 x 4096 at rank 256" in lines[-2]
     assert "7 x 32" in lines[-1]
 
