@@ -109,6 +109,8 @@ def scorers(fit: QuestionSet) -> dict[str, Scorer]:
 
     add(GUARD, PROMPT, "mahalanobis")
     for stage, look in (("prompt", PROMPT), ("response", END)):
+        if look not in looks:
+            continue
         if look == END:
             add("response: Mahalanobis, mean over layers", END, "mahalanobis")
         add(f"{stage}: Mahalanobis of first differences", look, "mahalanobis", 1)
@@ -172,7 +174,7 @@ class ScoreRow:
     false_alarms_exact: float
     false_alarms_high: float
     pac_false_alarms: float | None
-    length_correlation: float
+    length_correlation: float | None
     quality: dict[str, tuple[float, float]]
 
     def mean(self, field: str, sets: Sequence[str]) -> float | None:
@@ -278,7 +280,7 @@ def _cell(
 def _quality(scores: Scores, questions: QuestionSet) -> tuple[float, float] | None:
     """Correlations with a wrong answer; None when all are right, all wrong, or none numeric."""
     known = [(s, not c) for s, c in zip(scores, questions.correct, strict=True) if c is not None]
-    if len({wrong for _, wrong in known}) < 2:
+    if len({wrong for _, wrong in known}) < 2 or len({score for score, _ in known}) < 2:
         return None
     values, wrong = zip(*known, strict=True)
     return (

@@ -87,6 +87,11 @@ def matched_auroc(
     return float(wins[matched].mean()), n_pairs
 
 
-def length_correlation(scores: Scores, texts: Sequence[str]) -> float:
-    """Spearman's correlation of scores with the questions' number of words."""
-    return float(spearmanr(scores, [n_words(text) for text in texts]).statistic)
+def length_correlation(scores: Scores, texts: Sequence[str]) -> float | None:
+    """Spearman's correlation of scores with the questions' number of words; None where either
+    does not vary.
+    """
+    lengths = [n_words(text) for text in texts]
+    if len(set(lengths)) < 2 or len(set(scores.tolist())) < 2:
+        return None
+    return float(spearmanr(scores, lengths).statistic)

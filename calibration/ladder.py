@@ -5,9 +5,8 @@ words or implied by worked examples alone (after the arithmetic tasks of arXiv 2
 three procedural families, each with smaller and with larger numbers (after the procedures
 that arXiv 2411.12580 finds reasoning to follow). One questions file a set, seeded.
 
-In an implied set the examples' sums, too, are written in the digits 0 to 7. In base 16 two
-such digits never carry into a digit of 0 to 7, so its examples agree with base 10's: that set
-is a control, which no honest detector tells apart.
+In an implied set the examples' sums, too, are written in the digits 0 to 7, and half of them
+carry. Base 16 cannot be implied so: two such digits never carry there.
 """
 
 from __future__ import annotations
@@ -21,6 +20,7 @@ from pathlib import Path
 from detector.atomic import write_atomically
 
 BASES = (8, 9, 10, 11, 16)
+IMPLIED_BASES = (8, 9, 10, 11)
 _WORDS = {8: "eight", 9: "nine", 10: "ten", 11: "eleven", 16: "sixteen"}
 _N_EXAMPLES = 6
 
@@ -62,8 +62,7 @@ def stated(draw: random.Random, base: int) -> Row:
 
 
 def implied(draw: random.Random, base: int) -> Row:
-    can_carry = base <= 14
-    examples = [_example(draw, base, carry=can_carry and n % 2 == 0) for n in range(_N_EXAMPLES)]
+    examples = [_example(draw, base, carry=n % 2 == 0) for n in range(_N_EXAMPLES)]
     a, b = _operands(draw)
     question = "\n".join([*examples, f"{a} + {b} = ?"])
     return {"question": question, "answer": _sum(a, b, base)}
@@ -102,7 +101,8 @@ def ladder(n: int, seed: int) -> dict[str, list[Row]]:
     makers: dict[str, Callable[[random.Random], Row]] = {}
     for base in BASES:
         makers[f"base-{base}-stated"] = partial(stated, base=base)
-        makers[f"base-{base}-implied"] = partial(implied, base=base)
+        if base in IMPLIED_BASES:
+            makers[f"base-{base}-implied"] = partial(implied, base=base)
     for family, make in _FAMILIES.items():
         for size, (low, high) in _RANGES.items():
             makers[f"{family}-{size}"] = partial(make, low=low, high=high)

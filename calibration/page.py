@@ -57,7 +57,7 @@ def _cells(row: ScoreRow, result: Benchmark) -> list[str]:
         row.name,
         *map(_percent, numbers),
         _percent(row.false_alarms),
-        f"{row.length_correlation:+.2f}",
+        "-" if row.length_correlation is None else f"{row.length_correlation:+.2f}",
     ]
 
 

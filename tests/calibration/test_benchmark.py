@@ -85,6 +85,17 @@ def test_exact_false_alarms_are_the_mean_over_all_splits() -> None:
     assert exact_false_alarms(scores, alpha) == pytest.approx(np.mean(rates), rel=1e-12)
 
 
+def test_a_collection_of_prompts_alone(work: Path, tmp_path: Path) -> None:
+    model = ["--model", str(work / "model"), "--dtype", "float32"]
+    files = [str(work / "id.jsonl"), str(work / "near.jsonl")]
+    assert main(["collect", *files, "--out", str(tmp_path / "c"), *model]) == 0
+    options = ["--near", files[1], "--collected", str(tmp_path / "c"), "--out", str(tmp_path)]
+    assert main(["benchmark", files[0], *options]) == 0
+    document = json.loads((tmp_path / "benchmark.json").read_text())
+    assert not any(row["name"].startswith("response") for row in document["rows"])
+    assert document["peeking_false_alarms"] is None
+
+
 def test_each_file_in_turn(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
     files = [str(work / "id.jsonl"), str(work / "near.jsonl")]
     out = work / "turns"

@@ -38,3 +38,4 @@ def test_surface_baseline_tells_lengths_apart() -> None:
     long = [f"{a} {b} {c}" for a, b, c in zip(fit[::3], fit[1::3], fit[2::3], strict=True)]
     assert np.median(surface_scores(fit, long)) > np.quantile(surface_scores(fit, test), 0.9)
     assert length_correlation(np.array([1.0, 2.0, 3.0]), ["a", "a b", "a b c"]) == pytest.approx(1)
+    assert length_correlation(np.array([1.0, 2.0]), ["a b", "c d"]) is None
