@@ -27,7 +27,7 @@ from calibration.questions import Question, in_first, read_rows
 from calibration.report import auroc, fpr95
 from detector import conformal
 from detector.confidence import entropy, max_softmax, perplexity
-from detector.detector import Part
+from detector.detector import MIN_TRAJECTORIES, FittedLook, Part
 from detector.errors import CalibrationError, TooFewQuestionsError
 from detector.scores import ORDERS, FittedScore, ScoreName
 from detector.trajectory import END, PROMPT, PROMPT_MEAN, Look, parse_look
@@ -386,15 +386,11 @@ def _peeking(fit: QuestionSet, test: QuestionSet, alpha: float) -> float | None:
     for look in looks:
         rows = fit.trajectories(look)
         rows = rows[~rows[:, 0, 0].isnan()]
-        if len(rows) < 10:
+        if len(rows) < MIN_TRAJECTORIES:
             continue
-        fitted = FittedScore.fit("mahalanobis", rows[::2].unbind(1), rank=64)
-        held_out = fitted.score(rows[1::2])[0].double()
-        location, upper = torch.quantile(
-            held_out, torch.tensor([0.5, 0.95], dtype=torch.float64)
-        ).tolist()
-        raw = fitted.score(test.trajectories(look))[0].double()
-        columns.append(((raw - location) / (upper - location)).nan_to_num(nan=-torch.inf))
+        fitted = FittedLook.fit(Part(look), rows, FitOptions().rank)
+        raw, _ = fitted.score.score(test.trajectories(look))
+        columns.append(fitted.standardise(raw).nan_to_num(nan=-torch.inf))
     maxima: Scores = torch.stack(columns).amax(0).numpy()
     return exact_false_alarms(maxima, alpha)
 

@@ -71,7 +71,8 @@ def trajectories(
 ) -> dict[Look, Tensor]:
     """One split's trajectories (n, L + 1, d) at each look."""
     width = collections[0].trajectories.shape[2:]
-    return {look: pooled(collections)[split].at(look, width) for look in dict.fromkeys(looks)}
+    pool = pooled(collections)[split]
+    return {look: pool.at(look, width) for look in dict.fromkeys(looks)}
 
 
 def _grouping(by: str | None, fitted: Pool) -> Grouping | None:

@@ -23,6 +23,9 @@ from detector.errors import CalibrationError
 from detector.scores import ORDERS, SCORE_NAMES, FittedScore, ScoreName
 from detector.trajectory import Look, in_order, look_name, parse_look, stage
 
+MIN_TRAJECTORIES = 10
+"""The fewest trajectories that a look can be fitted to."""
+
 _SCALE_EVERY = 5
 """One row in five of the fit split sets location and scale, by Gaussians of the others."""
 
@@ -80,10 +83,10 @@ class FittedLook:
         """
         look, name, order = part
         n = len(trajectories)
-        if n < 10:
+        if n < MIN_TRAJECTORIES:
             raise CalibrationError(
                 f"look {look_name(look)!r}: the fit split has {n} trajectories and needs at "
-                "least 10, collect more questions"
+                f"least {MIN_TRAJECTORIES}, collect more questions"
             )
         held_out = torch.arange(n) % _SCALE_EVERY == 0
         others = FittedScore.fit(name, trajectories[~held_out].unbind(1), order=order, rank=rank)
@@ -200,7 +203,7 @@ class Detector:
     @property
     def threshold(self) -> float:
         """The standardised score above which a question of no group is flagged."""
-        return conformal.threshold(self.calibration, self.alpha, self.guarantee)
+        return self.threshold_of(None)
 
     def threshold_of(self, group: str | None) -> float:
         """The same for a question of a group; one that was not calibrated is no group."""
