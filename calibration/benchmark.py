@@ -20,17 +20,19 @@ from sklearn.metrics import roc_curve
 from torch import Tensor
 
 from calibration.answers import is_correct
-from calibration.collection import Collection, CollectionFolder, at_look
+from calibration.collection import Collection, CollectionFolder
 from calibration.confounds import Scores, length_correlation, matched_auroc, surface_scores
 from calibration.fit import FitOptions
 from calibration.questions import Question, in_first, read_rows
 from calibration.report import auroc, fpr95
 from detector import conformal
 from detector.confidence import entropy, max_softmax, perplexity
-from detector.detector import MIN_TRAJECTORIES, FittedLook, Part
+from detector.detector import MIN_TRAJECTORIES, Part, fit_look
 from detector.errors import CalibrationError, TooFewQuestionsError
+from detector.gaussian import GaussianFits
+from detector.planes import Planes
 from detector.scores import ORDERS, FittedScore, ScoreName
-from detector.trajectory import END, PROMPT, PROMPT_MEAN, Look, parse_look
+from detector.trajectory import END, PROMPT, PROMPT_MEAN, Look
 
 DRAWS = 20
 RESPLITS = 1000
@@ -72,8 +74,8 @@ class QuestionSet:
     def texts(self) -> list[str]:
         return [row.text for row in self.rows]
 
-    def trajectories(self, look: Look) -> Tensor:
-        return at_look(self.collection, look)[self.indices]
+    def planes(self, look: Look) -> Planes:
+        return self.collection.at(look).select(torch.tensor(self.indices))
 
     @property
     def correct(self) -> list[bool | None]:
@@ -87,11 +89,13 @@ class QuestionSet:
 Scorer = Callable[[QuestionSet], Scores]
 
 
-def _trajectory_scorer(part: Part, fit: QuestionSet) -> Scorer:
-    fitted = FittedScore.fit(
-        part.score, fit.trajectories(part.look).unbind(1), order=part.order, rank=FitOptions().rank
-    )
-    return lambda questions: fitted.score(questions.trajectories(part.look))[0].double().numpy()
+def _trajectory_scorer(part: Part, gaussians: GaussianFits) -> Scorer:
+    fitted = FittedScore.fit(part.score, gaussians, part.order)
+    return lambda questions: _scored(fitted, questions.planes(part.look)).numpy()
+
+
+def _scored(fitted: FittedScore, planes: Planes) -> Tensor:
+    return torch.cat([fitted.score(batch) for batch in planes.batches()]).double()
 
 
 def _likelihood_scorer(score: Callable[[Tensor], Tensor]) -> Scorer:
@@ -100,12 +104,15 @@ def _likelihood_scorer(score: Callable[[Tensor], Tensor]) -> Scorer:
 
 def scorers(fit: QuestionSet) -> dict[str, Scorer]:
     """Every score that the collection supports, fitted where it needs fitting."""
-    looks = {parse_look(look) for look in fit.collection.record.looks}
+    looks = {
+        look: GaussianFits(fit.planes(look), FitOptions().rank)
+        for look in fit.collection.record.parsed_looks
+    }
     made: dict[str, Scorer] = {}
 
     def add(title: str, look: Look, score: ScoreName, order: int = 0) -> None:
         if look in looks:
-            made[title] = _trajectory_scorer(Part(look, score, order), fit)
+            made[title] = _trajectory_scorer(Part(look, score, order), looks[look])
 
     add(GUARD, PROMPT, "mahalanobis")
     for stage, look in (("prompt", PROMPT), ("response", END)):
@@ -118,7 +125,7 @@ def scorers(fit: QuestionSet) -> dict[str, Scorer]:
             add(f"{stage}: TV, Ledoit-Wolf, k={order}", look, "tv-paper", order)
         if fit.collection.record.n_layers >= 8:
             for order in ORDERS:
-                if _varies(fit.trajectories(look)):
+                if bool((looks[look].diagonal.variance[1:] > 0).all()):
                     add(f"{stage}: TV as released, k={order}", look, "tv-reference", order)
     add("input-embedding Mahalanobis", PROMPT_MEAN, "mahalanobis-last")
     add("output-embedding Mahalanobis", END, "mahalanobis-last")
@@ -130,10 +137,6 @@ def scorers(fit: QuestionSet) -> dict[str, Scorer]:
         made["entropy"] = _likelihood_scorer(entropy)
     made[SURFACE] = lambda questions: surface_scores(fit.texts, questions.texts)
     return made
-
-
-def _varies(trajectories: Tensor) -> bool:
-    return bool((trajectories[:, 1:].double().var(0) > 0).all())
 
 
 @dataclass(frozen=True)
@@ -378,18 +381,16 @@ def _peeking(fit: QuestionSet, test: QuestionSet, alpha: float) -> float | None:
     """The mean realised rate of a guard that flags as soon as any look does, with one
     threshold on the maximum of all looks; None with a single look.
     """
-    looks = [parse_look(look) for look in fit.collection.record.looks]
-    looks = [look for look in looks if look != PROMPT_MEAN]
+    looks = [look for look in fit.collection.record.parsed_looks if look != PROMPT_MEAN]
     if len(looks) < 2:
         return None
     columns = []
     for look in looks:
-        rows = fit.trajectories(look)
-        rows = rows[~rows[:, 0, 0].isnan()]
-        if len(rows) < MIN_TRAJECTORIES:
+        planes = fit.planes(look)
+        if int((~planes[0][:, 0].isnan()).sum()) < MIN_TRAJECTORIES:
             continue
-        fitted = FittedLook.fit(Part(look), rows, FitOptions().rank)
-        raw, _ = fitted.score.score(test.trajectories(look))
+        (fitted,) = fit_look(look, [Part(look)], planes, FitOptions().rank)
+        raw = _scored(fitted.score, test.planes(look))
         columns.append(fitted.standardise(raw).nan_to_num(nan=-torch.inf))
     maxima: Scores = torch.stack(columns).amax(0).numpy()
     return exact_false_alarms(maxima, alpha)
@@ -399,8 +400,13 @@ def _mean_distances(fit: QuestionSet, sets: Mapping[str, QuestionSet]) -> dict[s
     """Each file's mean distance by layer, relative to the ID test rows': the paper's
     Figure 3 in one number a layer.
     """
-    fitted = FittedScore.fit("mahalanobis", fit.trajectories(PROMPT).unbind(1))
-    means = {n: fitted.score(s.trajectories(PROMPT))[1].mean(0) for n, s in sets.items()}
+    fitted = FittedScore.fit("mahalanobis", GaussianFits(fit.planes(PROMPT)))
+
+    def mean_distances(questions: QuestionSet) -> Tensor:
+        batches = questions.planes(PROMPT).batches()
+        return torch.cat([fitted.distances(batch) for batch in batches]).mean(0)
+
+    means = {name: mean_distances(questions) for name, questions in sets.items()}
     base = next(iter(means.values())).clamp(min=1e-9)
     # Layer 0 is the same token for all and has no distance.
     return {name: (mean / base)[1:].tolist() for name, mean in means.items()}

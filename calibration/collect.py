@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from calibration.collection import Collected, CollectionFolder, CollectionRecord
+from calibration.collection import CollectionFolder, CollectionRecord, Shard
 from calibration.questions import Question
 from detector.engine.checkpoint import Checkpoint
 from detector.engine.engine import Engine
@@ -133,7 +133,7 @@ def _run(
     def flush() -> None:
         if finished:
             store.append(
-                Collected(
+                Shard(
                     keys=tuple(requests[request].key for request in finished),
                     trajectories=torch.stack([keeper.take(request) for request in finished]),
                     likelihood=torch.stack([_mean_likelihood(request) for request in finished]),

@@ -20,6 +20,7 @@ from torch import Tensor
 from detector.atomic import write_atomically
 from detector.errors import CalibrationError
 from detector.manifest import Context, Fingerprint, Source
+from detector.planes import Planes
 from detector.trajectory import Look, look_name, parse_look
 
 _RECORD = "collection.json"
@@ -51,7 +52,7 @@ class CollectionRecord(BaseModel):
 
 
 @dataclass(frozen=True)
-class Collected:
+class Shard:
     """Questions' keys and what was collected of each.
 
     trajectories (n, looks, L + 1, d), NaN where a response ended before the look;
@@ -68,10 +69,52 @@ class Collected:
 
 
 @dataclass(frozen=True)
-class Collection(Collected):
-    """A whole collection, and what it says of itself."""
+class Collection:
+    """A whole collection, and what it says of itself: its shards' columns end to end.
 
+    `shards` holds their trajectories, which stay on disk until they are read.
+    """
+
+    keys: tuple[str, ...]
+    shards: tuple[Tensor, ...]
+    likelihood: Tensor
+    responses: tuple[str, ...]
+    texts: tuple[str, ...]
+    fields: tuple[dict[str, str], ...]
     record: CollectionRecord
+
+    def at(self, look: Look) -> Planes:
+        """Trajectories at one look. Raises CalibrationError if not collected."""
+        return planes_of([self], look)
+
+
+def planes_of(collections: Sequence[Collection], look: Look) -> Planes:
+    """Trajectories of collections, end to end, at one look.
+
+    Raises CalibrationError if that look was not collected.
+    """
+    names = collections[0].record.looks
+    if look_name(look) not in names:
+        raise CalibrationError(
+            f"look {look_name(look)!r} was not collected ({', '.join(names)} were): collect "
+            "again with --looks",
+            param="looks",
+        )
+    place = names.index(look_name(look))
+    shards = [shard for collection in collections for shard in collection.shards]
+    ends = torch.tensor([len(shard) for shard in shards]).cumsum(0)
+    _, _, n_planes, width = shards[0].shape
+
+    def read(plane: int, rows: Tensor) -> Tensor:
+        states = torch.empty(len(rows), width)
+        owners = torch.bucketize(rows, ends, right=True)
+        for owner in owners.unique().tolist():
+            mine = owners == owner
+            start = int(ends[owner]) - len(shards[owner])
+            states[mine] = shards[owner][rows[mine] - start, place, plane]
+        return states
+
+    return Planes(read, torch.arange(int(ends[-1])), n_planes)
 
 
 class CollectionFolder:
@@ -102,7 +145,7 @@ class CollectionFolder:
             write_atomically(path, record.model_dump_json(indent=1).encode())
         return {key for shard in self._shards() for key in _read_shard(shard).keys}
 
-    def append(self, collected: Collected) -> None:
+    def append(self, collected: Shard) -> None:
         """Write one more shard."""
         taken = [int(shard.stem.removeprefix("shard-")) for shard in self._shards()]
         number = max(taken, default=-1) + 1
@@ -150,7 +193,7 @@ class CollectionFolder:
             )
         return Collection(
             keys=keys,
-            trajectories=torch.cat([shard.trajectories for shard in shards]),
+            shards=tuple(shard.trajectories for shard in shards),
             likelihood=torch.cat([shard.likelihood for shard in shards]),
             responses=tuple(response for shard in shards for response in shard.responses),
             texts=tuple(text for shard in shards for text in shard.texts),
@@ -162,11 +205,11 @@ class CollectionFolder:
         return sorted(self.folder.glob("shard-*.safetensors"))
 
 
-def _read_shard(path: Path) -> Collected:
+def _read_shard(path: Path) -> Shard:
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata()
-            return Collected(
+            return Shard(
                 keys=tuple(json.loads(metadata["keys"])),
                 trajectories=file.get_tensor("trajectories"),
                 likelihood=file.get_tensor("likelihood"),
@@ -191,15 +234,3 @@ def read_collections(folders: Sequence[Path]) -> list[Collection]:
             "collect both with the same model and options",
         )
     return collections
-
-
-def at_look(collection: Collection, look: Look) -> Tensor:
-    """Trajectories (n, L + 1, d) at one look. Raises CalibrationError if not collected."""
-    names = collection.record.looks
-    if look_name(look) not in names:
-        raise CalibrationError(
-            f"look {look_name(look)!r} was not collected ({', '.join(names)} were): collect "
-            "again with --looks",
-            param="looks",
-        )
-    return collection.trajectories[:, names.index(look_name(look))]

@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
-from calibration.collection import Collection, at_look, read_collections
+from calibration.collection import Collection, planes_of, read_collections
 from calibration.questions import Split, split_of
 from detector.artifact import Artifact, look_manifests
 from detector.conformal import Guarantee
@@ -17,6 +16,7 @@ from detector.detector import Detector, Part
 from detector.errors import CalibrationError
 from detector.groups import LENGTH, Grouping
 from detector.manifest import GroupManifest, Manifest, Splits
+from detector.planes import Planes
 from detector.trajectory import Look
 
 
@@ -35,51 +35,48 @@ class FitOptions:
 
 @dataclass(frozen=True)
 class Pool:
-    """Rows of collections that fall into one split, each question once."""
+    """Some questions of collections that belong together: `rows` counts through them all."""
 
-    rows: tuple[tuple[Collection, int], ...]
+    collections: tuple[Collection, ...]
+    rows: tuple[int, ...]
 
     def __len__(self) -> int:
         return len(self.rows)
 
-    def at(self, look: Look, width: torch.Size) -> Tensor:
-        """Trajectories (n, L + 1, d) at a look; `width` is that of one."""
-        taken = [at_look(collection, look)[row] for collection, row in self.rows]
-        return torch.stack(taken) if taken else torch.empty(0, *width)
+    def at(self, looks: Sequence[Look]) -> dict[Look, Planes]:
+        """Their trajectories at each look. Raises CalibrationError if not collected."""
+        rows = torch.tensor(self.rows, dtype=torch.long)
+        return {look: planes_of(self.collections, look).select(rows) for look in looks}
+
+    @property
+    def texts(self) -> list[str]:
+        texts = [text for collection in self.collections for text in collection.texts]
+        return [texts[row] for row in self.rows]
 
     def groups(self, grouping: Grouping) -> list[str | None]:
+        fields = [fields for collection in self.collections for fields in collection.fields]
         return [
-            grouping.group_of(collection.texts[row], collection.fields[row])
-            for collection, row in self.rows
+            grouping.group_of(text, fields[row])
+            for text, row in zip(self.texts, self.rows, strict=True)
         ]
 
 
 def pooled(collections: Sequence[Collection]) -> dict[Split, Pool]:
-    """The questions of all collections by split."""
-    rows: dict[Split, list[tuple[Collection, int]]] = {"fit": [], "conformal": [], "holdout": []}
+    """The questions of all collections by split, each once."""
+    rows: dict[Split, list[int]] = {"fit": [], "conformal": [], "holdout": []}
     seen: set[str] = set()
-    for collection in collections:
-        for row, key in enumerate(collection.keys):
-            if key not in seen:
-                seen.add(key)
-                rows[split_of(key)].append((collection, row))
-    return {split: Pool(tuple(kept)) for split, kept in rows.items()}
-
-
-def trajectories(
-    collections: Sequence[Collection], looks: Sequence[Look], split: Split
-) -> dict[Look, Tensor]:
-    """One split's trajectories (n, L + 1, d) at each look."""
-    width = collections[0].trajectories.shape[2:]
-    pool = pooled(collections)[split]
-    return {look: pool.at(look, width) for look in dict.fromkeys(looks)}
+    for row, key in enumerate(key for collection in collections for key in collection.keys):
+        if key not in seen:
+            seen.add(key)
+            rows[split_of(key)].append(row)
+    return {split: Pool(tuple(collections), tuple(kept)) for split, kept in rows.items()}
 
 
 def _grouping(by: str | None, fitted: Pool) -> Grouping | None:
     """Three groups of equal size for the length, as the fit split has it."""
     if by != LENGTH:
         return None if by is None else Grouping(by=by)
-    lengths = sorted(len(c.texts[row].split()) for c, row in fitted.rows)
+    lengths = sorted(len(text.split()) for text in fitted.texts)
     thirds = {lengths[len(lengths) * part // 3] for part in (1, 2)} if lengths else set()
     return Grouping(by=LENGTH, edges=tuple(sorted(thirds)))
 
@@ -97,8 +94,8 @@ def fit(folders: Sequence[Path], scope: str, options: FitOptions) -> Artifact:
     pools = pooled(collections)
     grouping = _grouping(options.group_by, pools["fit"])
     detector = Detector.fit(
-        trajectories(collections, looks, "fit"),
-        trajectories(collections, looks, "conformal"),
+        pools["fit"].at(looks),
+        pools["conformal"].at(looks),
         parts=parts,
         groups=None if grouping is None else pools["conformal"].groups(grouping),
         rank=options.rank,

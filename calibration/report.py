@@ -11,8 +11,8 @@ import numpy.typing as npt
 from sklearn.metrics import roc_auc_score, roc_curve
 from torch import Tensor
 
-from calibration.collection import Collection, CollectionFolder, at_look, read_collections
-from calibration.fit import Pool, pooled, trajectories
+from calibration.collection import Collection, CollectionFolder, read_collections
+from calibration.fit import Pool, pooled
 from detector import conformal
 from detector.artifact import Artifact
 from detector.errors import CalibrationError
@@ -107,11 +107,11 @@ def report(artifact: Artifact, folders: Sequence[Path], ood_folders: Sequence[Pa
     """
     detector = artifact.detector
     collections = read_collections(folders)
-    looks = {fitted.look for fitted in detector.looks}
+    looks = [fitted.look for fitted in detector.looks]
     for folder, collection in zip(folders, collections, strict=True):
         _require_made_alike(artifact, collection, folder)
     pool = pooled(collections)["holdout"]
-    inside = _finite(detector.maxima(trajectories(collections, list(looks), "holdout")))
+    inside = _finite(detector.maxima(pool.at(looks)))
     if not len(inside):
         raise CalibrationError(
             "the holdout split is empty: collect more in-distribution questions",
@@ -131,9 +131,9 @@ def report(artifact: Artifact, folders: Sequence[Path], ood_folders: Sequence[Pa
                 "file as OOD",
                 param="ood",
             )
-        outside_pool = Pool(tuple((collection, row) for row in range(len(collection.keys))))
+        outside_pool = Pool((collection,), tuple(range(len(collection.keys))))
         cuts = _thresholds(artifact, _groups(grouping, outside_pool))
-        outside = _finite(detector.maxima({look: at_look(collection, look) for look in looks}))
+        outside = _finite(detector.maxima(outside_pool.at(looks)))
         rows.append(
             OodRow(
                 name=collection.record.source.name,

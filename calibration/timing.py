@@ -11,9 +11,10 @@ from dataclasses import dataclass
 import torch
 
 from detector.artifact import Artifact
-from detector.detector import FittedLook, Part
+from detector.detector import Detector, Part, fit_look
 from detector.gaussian import LayerGaussians
-from detector.scores import FittedScore
+from detector.planes import Planes
+from detector.scores import ORDERS, SCORE_NAMES, FittedScore
 from detector.trajectory import PROMPT
 
 _REPEATS = 30
@@ -66,7 +67,7 @@ def fit_cost(n: int = 5000, n_planes: int = 33, width: int = 4096, rank: int = 2
     for plane in range(n_planes):
         trajectories[:, plane] = torch.randn(n, width, generator=generator) * spread
     began = time.perf_counter()
-    FittedLook.fit(Part(PROMPT), trajectories, rank)
+    fit_look(PROMPT, [Part(PROMPT)], Planes.of(trajectories), rank)
     seconds = time.perf_counter() - began
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
     return (
@@ -103,4 +104,37 @@ def timings(artifact: Artifact) -> list[Timing]:
             / 32,
         )
     )
+    whole = _with_every_score(detector, *shape)
+    parts = len(whole.looks)
+    rows.append(
+        Timing(
+            f"{manifest.model_name}, {shape[0]} x {shape[1]}, all {parts} scores and verdict",
+            _median_ms(lambda: whole.judge(whole.score(PROMPT, one)[0])),
+            _median_ms(lambda: [whole.judge(scores) for scores in whole.score(PROMPT, many)]) / 32,
+        )
+    )
     return rows
+
+
+def _with_every_score(detector: Detector, n_planes: int, width: int) -> Detector:
+    """A detector of every score and order that the model's trajectories can carry, at one
+    look, at the artifact's own rank.
+    """
+    ranks = [
+        f.score.gaussians.rank
+        for f in detector.looks
+        if isinstance(f.score.gaussians, LayerGaussians)
+    ]
+    generator = torch.Generator().manual_seed(0)
+    fit, conformal = (
+        Planes.of(torch.randn(n, n_planes, width, generator=generator)) for n in (200, 40)
+    )
+    parts = []
+    for name in SCORE_NAMES:
+        if name == "tv-reference" and n_planes < 9:
+            continue
+        ordered = name in ("mahalanobis", "tv-paper", "tv-reference")
+        parts += [Part(PROMPT, name, order) for order in (ORDERS if ordered else [0])]
+    return Detector.fit(
+        {PROMPT: fit}, {PROMPT: conformal}, parts=parts, rank=max(ranks, default=128)
+    )

@@ -69,7 +69,7 @@ def load(path: Path) -> Artifact:
         digest = _digest(metadata["manifest"], stored)
         if digest != metadata["digest"]:
             raise ValueError("its digest differs from its content")
-        looks = tuple(_look(index, look, stored) for index, look in enumerate(manifest.looks))
+        looks = _looks(manifest, stored)
         groups = {g.name: stored[f"group.{n}"] for n, g in enumerate(manifest.groups)}
         detector = Detector(
             looks, stored["calibration"], manifest.alpha, manifest.guarantee, groups
@@ -93,16 +93,27 @@ def look_manifests(detector: Detector) -> tuple[LookManifest, ...]:
             order=fitted.score.order,
             location=fitted.location,
             scale=fitted.scale,
+            gaussians=None if owner == index else owner,
         )
-        for fitted in detector.looks
+        for index, (fitted, owner) in enumerate(zip(detector.looks, _owners(detector), strict=True))
     )
+
+
+def _owners(detector: Detector) -> list[int]:
+    """For each score the first place in the detector that has the same Gaussians."""
+    first: dict[int, int] = {}
+    return [
+        index if gaussians is None else first.setdefault(id(gaussians), index)
+        for index, gaussians in enumerate(fitted.score.gaussians for fitted in detector.looks)
+    ]
 
 
 def _tensors(detector: Detector) -> dict[str, Tensor]:
     stored = {"calibration": detector.calibration}
     stored |= {f"group.{n}": scores for n, scores in enumerate(detector.groups.values())}
+    owners = _owners(detector)
     for index, fitted in enumerate(detector.looks):
-        if fitted.score.gaussians is None:
+        if fitted.score.gaussians is None or owners[index] != index:
             continue
         for field in fields(fitted.score.gaussians):
             tensor: Tensor = getattr(fitted.score.gaussians, field.name)
@@ -110,14 +121,21 @@ def _tensors(detector: Detector) -> dict[str, Tensor]:
     return stored
 
 
-def _look(index: int, look: LookManifest, stored: dict[str, Tensor]) -> FittedLook:
-    kind = DiagonalGaussians if look.score == "tv-reference" else LayerGaussians
-    names = [field.name for field in fields(kind)]
-    gaussians = None
-    if not look.score.startswith("coe-"):
-        gaussians = kind(**{name: stored[f"look.{index}.{name}"] for name in names})
-    score = FittedScore(look.score, look.order, gaussians)
-    return FittedLook(parse_look(look.look), score, look.location, look.scale)
+def _looks(manifest: Manifest, stored: dict[str, Tensor]) -> tuple[FittedLook, ...]:
+    read: dict[int, DiagonalGaussians | LayerGaussians] = {}
+    looks = []
+    for index, look in enumerate(manifest.looks):
+        kind = DiagonalGaussians if look.score == "tv-reference" else LayerGaussians
+        owner = index if look.gaussians is None else look.gaussians
+        gaussians = None
+        if not look.score.startswith("coe-"):
+            if owner not in read:
+                names = [field.name for field in fields(kind)]
+                read[owner] = kind(**{name: stored[f"look.{owner}.{name}"] for name in names})
+            gaussians = read[owner]
+        score = FittedScore(look.score, look.order, gaussians)
+        looks.append(FittedLook(parse_look(look.look), score, look.location, look.scale))
+    return tuple(looks)
 
 
 def _digest(manifest: str, stored: dict[str, Tensor]) -> str:

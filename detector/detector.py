@@ -10,7 +10,7 @@ can only grow.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
@@ -20,6 +20,8 @@ from torch import Tensor
 from detector import conformal
 from detector.conformal import Guarantee
 from detector.errors import CalibrationError
+from detector.gaussian import GaussianFits
+from detector.planes import Planes
 from detector.scores import ORDERS, SCORE_NAMES, FittedScore, ScoreName
 from detector.trajectory import Look, in_order, look_name, parse_look, stage
 
@@ -75,33 +77,45 @@ class FittedLook:
     def part(self) -> Part:
         return Part(self.look, self.score.name, self.score.order)
 
-    @classmethod
-    def fit(cls, part: Part, trajectories: Tensor, rank: int | None) -> FittedLook:
-        """Fit on the fit split's trajectories at this look, (n, L + 1, d).
-
-        Raises CalibrationError below 10 trajectories or when the score does not vary.
-        """
-        look, name, order = part
-        n = len(trajectories)
-        if n < MIN_TRAJECTORIES:
-            raise CalibrationError(
-                f"look {look_name(look)!r}: the fit split has {n} trajectories and needs at "
-                f"least {MIN_TRAJECTORIES}, collect more questions"
-            )
-        held_out = torch.arange(n) % _SCALE_EVERY == 0
-        others = FittedScore.fit(name, trajectories[~held_out].unbind(1), order=order, rank=rank)
-        raw = others.score(trajectories[held_out])[0].double()
-        location, upper = torch.quantile(raw, torch.tensor([0.5, 0.95], dtype=raw.dtype)).tolist()
-        if not upper > location:
-            raise CalibrationError(
-                f"look {look_name(look)!r}: the score is the same for all questions held out "
-                "of the fit split, collect questions that differ"
-            )
-        score = FittedScore.fit(name, trajectories.unbind(1), order=order, rank=rank)
-        return cls(look, score, location, upper - location)
-
     def standardise(self, raw: Tensor) -> Tensor:
         return (raw.double() - self.location) / self.scale
+
+
+def fit_look(
+    look: Look, parts: Sequence[Part], planes: Planes, rank: int | None
+) -> tuple[FittedLook, ...]:
+    """Fit the parts taken at one look on the fit split's trajectories there.
+
+    A row of NaN, a response that ended before the look, is left out. Scores that measure
+    against the same Gaussians share them. Raises CalibrationError below 10 trajectories
+    or when a score does not vary.
+    """
+    reached = planes.select(~planes[0][:, 0].isnan())
+    n = reached.n_rows
+    if n < MIN_TRAJECTORIES:
+        raise CalibrationError(
+            f"look {look_name(look)!r}: the fit split has {n} trajectories and needs at "
+            f"least {MIN_TRAJECTORIES}, collect more questions"
+        )
+    held_out = torch.arange(n) % _SCALE_EVERY == 0
+    whole = GaussianFits(reached, rank)
+    others = GaussianFits(reached.select(~held_out), rank)
+    fitted = []
+    for part in parts:
+        score = FittedScore.fit(part.score, others, part.order)
+        held_out_scores = [
+            score.score(batch).double() for batch in reached.select(held_out).batches()
+        ]
+        quantiles = torch.tensor([0.5, 0.95], dtype=torch.float64)
+        location, upper = torch.quantile(torch.cat(held_out_scores), quantiles).tolist()
+        if not upper > location:
+            raise CalibrationError(
+                f"look {look_name(look)!r}: the score {part.score_name!r} is the same for all "
+                "questions held out of the fit split, collect questions that differ"
+            )
+        final = FittedScore.fit(part.score, whole, part.order)
+        fitted.append(FittedLook(look, final, location, upper - location))
+    return tuple(fitted)
 
 
 @dataclass(frozen=True)
@@ -157,8 +171,8 @@ class Detector:
     @classmethod
     def fit(
         cls,
-        fit: Mapping[Look, Tensor],
-        conformal: Mapping[Look, Tensor],
+        fit: Mapping[Look, Planes],
+        conformal: Mapping[Look, Planes],
         *,
         parts: Sequence[Part] | None = None,
         groups: Sequence[str | None] | None = None,
@@ -168,17 +182,17 @@ class Detector:
     ) -> Detector:
         """Fit the parts on one split and calibrate their maximum on another.
 
-        Both map each look to trajectories (n, L + 1, d). A row of NaN marks a response
-        that ended before the look. `parts` defaults to the mean Mahalanobis distance at
+        Both map each look to its trajectories, which may lie on disk: memory is bounded by
+        one plane, a batch and the Gaussians. A row of NaN marks a response that ended before
+        the look. `parts` defaults to the mean Mahalanobis distance at
         every look. `groups` names the group of each conformal row. Raises CalibrationError
         and TooFewQuestionsError.
         """
         chosen = [Part(look) for look in fit] if parts is None else parts
-        order = in_order({part.look for part in chosen})
         looks = tuple(
-            FittedLook.fit(part, rows[~rows[:, 0, 0].isnan()], rank)
-            for part in sorted(chosen, key=lambda part: order.index(part.look))
-            for rows in [fit[part.look]]
+            fitted
+            for look in in_order({part.look for part in chosen})
+            for fitted in fit_look(look, [p for p in chosen if p.look == look], fit[look], rank)
         )
         uncalibrated = cls(looks, torch.empty(0), alpha, guarantee)
         maxima = uncalibrated.maxima(conformal)
@@ -210,21 +224,39 @@ class Detector:
         calibration = self.groups.get(group or "", self.calibration)
         return conformal.threshold(calibration, self.alpha, self.guarantee)
 
-    def maxima(self, trajectories: Mapping[Look, Tensor]) -> Tensor:
+    def maxima(self, trajectories: Mapping[Look, Planes]) -> Tensor:
         """The decision statistic of n generations whose looks have all been taken, (n,)."""
         columns = []
-        for fitted in self.looks:
-            raw, _ = fitted.score.score(trajectories[fitted.look])
-            columns.append(fitted.standardise(raw).nan_to_num(nan=-torch.inf))
+        for look in dict.fromkeys(fitted.look for fitted in self.looks):
+            maxima = [
+                torch.stack(
+                    [fitted.standardise(raw) for fitted, raw, _ in self._measured(look, batch)]
+                ).amax(0)
+                for batch in trajectories[look].batches()
+            ]
+            columns.append(torch.cat(maxima).nan_to_num(nan=-torch.inf))
         return torch.stack(columns).amax(0)
+
+    def _measured(
+        self, look: Look, trajectories: Tensor
+    ) -> Iterator[tuple[FittedLook, Tensor, Tensor]]:
+        """Each score at a look with its values (n,) and distances (n, planes). Distances to
+        the same Gaussians are measured once.
+        """
+        known: dict[tuple[int, int], Tensor] = {}
+        for fitted in self.looks:
+            if fitted.look != look:
+                continue
+            score = fitted.score
+            key = (id(score.gaussians), score.order)
+            if key not in known:
+                known[key] = score.distances(trajectories)
+            yield fitted, score.summary(trajectories, known[key]), known[key]
 
     def score(self, look: Look, trajectories: Tensor) -> list[list[LookScore]]:
         """Every score taken at a look, for each of a batch of trajectories (n, L + 1, d)."""
         scored: list[list[LookScore]] = [[] for _ in trajectories]
-        for fitted in self.looks:
-            if fitted.look != look:
-                continue
-            raw, distances = fitted.score.score(trajectories)
+        for fitted, raw, distances in self._measured(look, trajectories):
             standardised = fitted.standardise(raw).tolist()
             rows = zip(scored, raw.tolist(), standardised, distances.tolist(), strict=True)
             for scores, one, standard, row in rows:

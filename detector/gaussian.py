@@ -24,12 +24,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from math import comb
 
 import torch
 from torch import Tensor
 
 from detector.errors import CalibrationError
+from detector.planes import Planes
 
 _CONSTANT = 1e-12
 """A variance below this share of the squared mean is rounding."""
@@ -147,12 +149,13 @@ class LayerGaussians:
         precision = torch.where(self.variance > 0, 1 / self.variance, 0.0)
         return (residual * precision[:, None]).T
 
-    def difference(self, order: int) -> LayerGaussians:
+    def difference(self, order: int, rank: int | None = None) -> LayerGaussians:
         """The Gaussians of `difference(trajectory, order)` by the paper's rule.
 
         Means differ as the trajectory does; covariances add with weights C(order, i)
         (arXiv 2405.14039, differential smoothing). The sum of low-rank-plus-isotropic
-        covariances is again one, of rank at most (order + 1) r, kept in full.
+        covariances is again one, of rank at most (order + 1) r; `rank` caps it, None keeps
+        all.
         """
         if order == 0:
             return self
@@ -167,7 +170,7 @@ class LayerGaussians:
             window = slice(low, low + order + 1)
             isotropic = binomials @ variance[window]
             stacked = (factor[window] * binomials.sqrt()[:, None, None]).flatten(0, 1)
-            eigenvalues, basis = _top_spectrum(stacked, min(len(stacked), d - 1))
+            eigenvalues, basis = _top_spectrum(stacked, min(len(stacked), d - 1, rank or d))
             trace = d * isotropic + binomials @ spread[window].sum(1)
             fits.append(_low_rank(mean, eigenvalues + isotropic, basis, trace))
         return LayerGaussians(*_stack_fits(fits))
@@ -189,3 +192,39 @@ class DiagonalGaussians:
         """Mean and population variance (divided by n) of each plane (n, d)."""
         fits = [(plane.double().mean(0), plane.double().var(0, correction=0)) for plane in planes]
         return cls(*_stack_fits(fits))
+
+
+class GaussianFits:
+    """The Gaussians of one look's trajectories, each fitted when first asked for, and once.
+
+    Scores that measure against the same Gaussians share them. `rank` caps the low-rank part
+    of every covariance; None keeps all of it.
+    """
+
+    def __init__(self, planes: Planes, rank: int | None = None) -> None:
+        self._planes = planes
+        self._rank = rank
+        self._by_order: dict[int, LayerGaussians] = {}
+
+    @property
+    def n_layers(self) -> int:
+        return self._planes.n_planes - 1
+
+    def of_order(self, order: int) -> LayerGaussians:
+        """Those of the trajectories' differences of this order. Raises CalibrationError."""
+        if order not in self._by_order:
+            self._by_order[order] = (
+                self.of_order(0).difference(order, self._rank)
+                if order
+                else LayerGaussians.fit(self._planes, self._rank)
+            )
+        return self._by_order[order]
+
+    @cached_property
+    def last(self) -> LayerGaussians:
+        """That of the last layer alone. Raises CalibrationError."""
+        return LayerGaussians.fit([self._planes[self.n_layers]], self._rank)
+
+    @cached_property
+    def diagonal(self) -> DiagonalGaussians:
+        return DiagonalGaussians.fit(self._planes)

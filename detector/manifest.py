@@ -75,11 +75,14 @@ class GroupManifest(_Frozen):
 
 
 class LookManifest(_Frozen):
+    """One score at a look. `gaussians` is the place of the score whose Gaussians it shares."""
+
     look: str
     score: ScoreName
     order: int = Field(ge=0)
     location: float
     scale: float = Field(gt=0)
+    gaussians: int | None = None
 
 
 class Source(_Frozen):

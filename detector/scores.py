@@ -11,7 +11,6 @@ Higher = more OOD. A function takes a batch and returns one number a trajectory:
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -20,7 +19,7 @@ from torch import Tensor
 
 from detector.confidence import coe_c, coe_r
 from detector.errors import CalibrationError
-from detector.gaussian import DiagonalGaussians, LayerGaussians
+from detector.gaussian import DiagonalGaussians, GaussianFits, LayerGaussians
 from detector.trajectory import difference
 
 ORDERS = range(6)
@@ -84,14 +83,11 @@ class FittedScore:
     gaussians: LayerGaussians | DiagonalGaussians | None
 
     @classmethod
-    def fit(
-        cls, name: ScoreName, planes: Iterable[Tensor], *, order: int = 0, rank: int | None = None
-    ) -> FittedScore:
-        """Fit on planes (n, d), one a layer, in order.
+    def fit(cls, name: ScoreName, gaussians: GaussianFits, order: int = 0) -> FittedScore:
+        """Take what the score needs from one look's Gaussians.
 
-        `rank` caps the low-rank part of Ledoit-Wolf covariances. `order` is that of
-        differential smoothing. Raises CalibrationError when the planes cannot carry the
-        score, or the score has no orders.
+        `order` is that of differential smoothing. Raises CalibrationError when the
+        trajectories cannot carry the score, or the score has no orders.
         """
         if order and name in ("mahalanobis-last", "coe-r", "coe-c"):
             raise CalibrationError(
@@ -100,39 +96,45 @@ class FittedScore:
         if name in ("coe-r", "coe-c"):
             return cls(name, 0, None)
         if name == "mahalanobis-last":
-            *_, last = planes
-            return cls(name, 0, LayerGaussians.fit([last], rank))
+            return cls(name, 0, gaussians.last)
         if name != "tv-reference":
-            return cls(name, order, LayerGaussians.fit(planes, rank).difference(order))
-        diagonal = DiagonalGaussians.fit(planes)
-        n_layers = len(diagonal.mean) - 1
-        if n_layers < 8:
+            return cls(name, order, gaussians.of_order(order))
+        if gaussians.n_layers < 8:
             raise CalibrationError(
-                f"score 'tv-reference' compares layers 1..L-6 and the model has L = {n_layers}: "
-                "use 'tv-paper'",
+                f"score 'tv-reference' compares layers 1..L-6 and the model has L = "
+                f"{gaussians.n_layers}: use 'tv-paper'",
                 param="score",
             )
-        if not bool((diagonal.variance[1:] > 0).all()):
+        if not bool((gaussians.diagonal.variance[1:] > 0).all()):
             raise CalibrationError(
                 "score 'tv-reference' divides by each coordinate's variance, and one is 0 in "
                 "the fit split: collect more questions or use 'tv-paper'",
                 param="score",
             )
-        return cls(name, order, diagonal)
+        return cls(name, order, gaussians.diagonal)
 
-    def score(self, trajectories: Tensor) -> tuple[Tensor, Tensor]:
-        """(n, L + 1, d) -> scores (n,) and the distances they sum up (n, planes).
+    def score(self, trajectories: Tensor) -> Tensor:
+        """(n, L + 1, d) -> scores (n,)."""
+        return self.summary(trajectories, self.distances(trajectories))
 
-        A score that measures no distances has none: (n, 0).
+    def distances(self, trajectories: Tensor) -> Tensor:
+        """(n, L + 1, d) -> the distances that the score sums up, (n, planes).
+
+        Equal for scores of one order that share their Gaussians. A score that measures no
+        distances has none: (n, 0).
         """
         if self.gaussians is None:
-            confidence = coe_r if self.name == "coe-r" else coe_c
-            return confidence(trajectories), trajectories.new_empty(len(trajectories), 0)
+            return trajectories.new_empty(len(trajectories), 0)
         if isinstance(self.gaussians, DiagonalGaussians):
-            distances = reference_distances(trajectories, self.gaussians, self.order)
-        elif self.name == "mahalanobis-last":
-            distances = self.gaussians.distances(trajectories[:, -1:])
-        else:
-            distances = self.gaussians.distances(difference(trajectories, self.order))
-        summary = volatility if self.name.startswith("tv-") else mean_distance
-        return summary(distances), distances
+            return reference_distances(trajectories, self.gaussians, self.order)
+        if self.name == "mahalanobis-last":
+            return self.gaussians.distances(trajectories[:, -1:])
+        return self.gaussians.distances(difference(trajectories, self.order))
+
+    def summary(self, trajectories: Tensor, distances: Tensor) -> Tensor:
+        """The score (n,) of trajectories whose `distances` are known."""
+        if self.name == "coe-r":
+            return coe_r(trajectories)
+        if self.name == "coe-c":
+            return coe_c(trajectories)
+        return (volatility if self.name.startswith("tv-") else mean_distance)(distances)

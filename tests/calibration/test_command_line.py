@@ -126,8 +126,9 @@ def test_interrupted_collection_resumes(tmp_path: Path, monkeypatch: pytest.Monk
     whole, parts = CollectionFolder(tmp_path / "whole").read(), begun.read()
     assert sorted(parts.keys) == sorted(whole.keys)
     order = [parts.keys.index(key) for key in whole.keys]
-    error = (parts.trajectories[order] - whole.trajectories).norm(dim=-1)
-    assert (error <= 1e-5 * whole.trajectories.norm(dim=-1) + 1e-6).all()
+    expected = next(whole.at(PROMPT).batches())
+    error = (next(parts.at(PROMPT).select(torch.tensor(order)).batches()) - expected).norm(dim=-1)
+    assert (error <= 1e-5 * expected.norm(dim=-1) + 1e-6).all()
 
 
 def test_collections_that_differ_are_not_mixed(
@@ -206,7 +207,7 @@ def test_conversations_and_sampling_are_recorded(tmp_path: Path) -> None:
         CollectionFolder(tmp_path / judged).read() for judged in ("question", "conversation")
     )
     assert conversation.record.context.sampling.temperature == 0.5
-    assert not torch.equal(question.trajectories, conversation.trajectories)
+    assert not torch.equal(question.at(PROMPT)[1], conversation.at(PROMPT)[1])
 
 
 def test_timing_prints_both_sizes(
@@ -219,9 +220,10 @@ def test_timing_prints_both_sizes(
     assert main(["fit", collected, "--out", str(artifact), "--scope", "x", "--rank", "4"]) == 0
     assert main(["timing", str(artifact), "--fit"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert "fit of 20 trajectories of 3 x 8 at rank 4" in lines[-3]
-    assert "33 x 4096 at rank 256" in lines[-2]
-    assert "7 x 32" in lines[-1]
+    assert "fit of 20 trajectories of 3 x 8 at rank 4" in lines[-4]
+    assert "33 x 4096 at rank 256" in lines[-3]
+    assert "7 x 32, score and verdict" in lines[-2]
+    assert "7 x 32, all 15 scores and verdict" in lines[-1]
 
 
 def test_template_s_line_break_survives_the_shell(work: Path, model: Path, tmp_path: Path) -> None:

@@ -10,7 +10,9 @@ from safetensors.torch import save as save_tensors
 
 from detector import artifact as artifacts
 from detector.artifact import Artifact
+from detector.detector import Detector, Part
 from detector.errors import ArtifactError, ArtifactMismatchError, CorruptArtifactError
+from detector.planes import Planes
 from detector.scores import SCORE_NAMES, FittedScore
 from detector.trajectory import PROMPT
 from tests.detector.test_detector import fitted, trajectories
@@ -30,6 +32,21 @@ def test_round_trip_judges_alike(artifact: Artifact, tmp_path: Path, score: str)
     assert loaded.detector.score(PROMPT, new) == detector.score(PROMPT, new)
     assert loaded.detector.threshold == detector.threshold
     assert [file.name for file in path.parent.iterdir()] == ["a.safetensors"]
+
+
+def test_shared_gaussians_are_stored_once(artifact: Artifact, tmp_path: Path) -> None:
+    parts = [Part(PROMPT, "mahalanobis"), Part(PROMPT, "tv-paper"), Part(PROMPT, "tv-paper", 1)]
+    fit, conformal = (Planes.of(trajectories(100, seed)) for seed in (0, 1))
+    detector = Detector.fit({PROMPT: fit}, {PROMPT: conformal}, parts=parts)
+    looks = artifacts.look_manifests(detector)
+    assert [look.gaussians for look in looks] == [None, 0, None]
+    path = tmp_path / "a.safetensors"
+    Artifact.of(detector, artifact.manifest.model_copy(update={"looks": looks})).save(path)
+    assert {name[:6] for name in load_tensors(path.read_bytes())} == {"calibr", "look.0", "look.2"}
+    new = trajectories(5, seed=9)
+    loaded = artifacts.load(path).detector
+    assert loaded.score(PROMPT, new) == detector.score(PROMPT, new)
+    assert loaded.looks[0].score.gaussians is loaded.looks[1].score.gaussians
 
 
 def test_every_flipped_byte_is_noticed(artifact: Artifact, tmp_path: Path) -> None:

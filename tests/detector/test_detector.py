@@ -7,6 +7,8 @@ from torch import Tensor
 from detector.detector import Detector, LookScore, Part
 from detector.errors import CalibrationError, TooFewQuestionsError
 from detector.groups import Grouping
+from detector.planes import Planes
+from detector.scores import ORDERS, SCORE_NAMES, ScoreName
 from detector.trajectory import (
     END,
     PROMPT,
@@ -26,10 +28,18 @@ def trajectories(n: int, seed: int, shift: float = 0.0) -> Tensor:
     return torch.randn(n, N_PLANES, D, generator=generator).cumsum(1) + shift
 
 
+def orders_of(score: ScoreName) -> range:
+    return ORDERS if score in ("mahalanobis", "tv-paper", "tv-reference") else range(1)
+
+
+def planes(n: int, seed: int) -> Planes:
+    return Planes.of(trajectories(n, seed))
+
+
 def fitted(score: str = "mahalanobis", alpha: float = 0.05, n: int = 200) -> Detector:
     return Detector.fit(
-        {PROMPT: trajectories(n, 0), 4: trajectories(n, 1)},
-        {PROMPT: trajectories(n, 2), 4: trajectories(n, 3)},
+        {PROMPT: planes(n, 0), 4: planes(n, 1)},
+        {PROMPT: planes(n, 2), 4: planes(n, 3)},
         parts=[Part(PROMPT, score), Part(4, score)],  # type: ignore[arg-type]
         alpha=alpha,
     )
@@ -45,8 +55,8 @@ def test_false_alarms_stay_at_alpha_over_all_looks() -> None:
             look: torch.randn(2 * n + 100, N_PLANES, D, generator=generator) for look in (PROMPT, 4)
         }
         detector = Detector.fit(
-            {look: rows[:n] for look, rows in looks.items()},
-            {look: rows[n : 2 * n] for look, rows in looks.items()},
+            {look: Planes.of(rows[:n]) for look, rows in looks.items()},
+            {look: Planes.of(rows[n : 2 * n]) for look, rows in looks.items()},
             alpha=alpha,
         )
         new = {look: rows[2 * n :] for look, rows in looks.items()}
@@ -56,7 +66,8 @@ def test_false_alarms_stay_at_alpha_over_all_looks() -> None:
                 detector.score(PROMPT, new[PROMPT]), detector.score(4, new[4]), strict=True
             )
         ]
-        assert both == (detector.maxima(new) > detector.threshold).tolist()
+        offline = detector.maxima({look: Planes.of(rows) for look, rows in new.items()})
+        assert both == (offline > detector.threshold).tolist()
         flagged += sum(map(bool, both))
         total += len(both)
     # Each repeat's rate is Beta(10, 90), standard deviation 0.030, plus binomial noise of
@@ -104,26 +115,60 @@ def test_responses_that_end_before_a_look_are_left_out() -> None:
     short = trajectories(200, 1)
     short[::2] = torch.nan
     detector = Detector.fit(
-        {PROMPT: trajectories(200, 0), 4: short}, {PROMPT: trajectories(200, 2), 4: short}
+        {PROMPT: planes(200, 0), 4: Planes.of(short)},
+        {PROMPT: planes(200, 2), 4: Planes.of(short)},
     )
     assert torch.isfinite(detector.calibration).all()
     alone = detector.maxima(
-        {PROMPT: trajectories(3, 5), 4: torch.full((3, N_PLANES, D), torch.nan)}
+        {PROMPT: planes(3, 5), 4: Planes.of(torch.full((3, N_PLANES, D), torch.nan))}
     )
     expected = [look.score for (look,) in detector.score(PROMPT, trajectories(3, 5))]
     assert alone.tolist() == pytest.approx(expected)
 
 
 def test_fit_says_what_is_missing() -> None:
-    few = {PROMPT: trajectories(9, 0)}
+    few = {PROMPT: planes(9, 0)}
     with pytest.raises(CalibrationError, match="has 9 trajectories and needs at least 10"):
         Detector.fit(few, few)
-    enough = {PROMPT: trajectories(40, 0)}
+    enough = {PROMPT: planes(40, 0)}
     with pytest.raises(TooFewQuestionsError, match="collect at least 19"):
-        Detector.fit(enough, {PROMPT: trajectories(18, 1)})
-    same = {PROMPT: torch.ones(40, N_PLANES, D)}
-    with pytest.raises(CalibrationError, match="score is the same"):
+        Detector.fit(enough, {PROMPT: planes(18, 1)})
+    same = {PROMPT: Planes.of(torch.ones(40, N_PLANES, D))}
+    with pytest.raises(CalibrationError, match="'mahalanobis' is the same"):
         Detector.fit(same, same)
+
+
+def test_scores_at_a_look_share_what_they_measure() -> None:
+    """All scores at once equal each alone, and a Gaussian is kept once."""
+    parts = [Part(PROMPT, name, order) for name in SCORE_NAMES for order in orders_of(name)]
+    together = Detector.fit({PROMPT: planes(100, 0)}, {PROMPT: planes(100, 1)}, parts=parts, rank=4)
+    new = trajectories(3, 2)
+    expected = []
+    for part in parts:
+        alone = Detector.fit(
+            {PROMPT: planes(100, 0)}, {PROMPT: planes(100, 1)}, parts=[part], rank=4
+        )
+        expected.append([looks[0] for looks in alone.score(PROMPT, new)])
+    assert together.score(PROMPT, new) == [list(column) for column in zip(*expected, strict=True)]
+    kept = {id(f.score.gaussians) for f in together.looks if f.score.gaussians is not None}
+    # One a Ledoit-Wolf order, one diagonal, one of the last layer.
+    assert len(kept) == len(ORDERS) + 2
+
+
+def test_planes_are_read_a_layer_at_a_time() -> None:
+    rows = trajectories(1100, 0)
+    seen = []
+
+    def read(plane: int, places: Tensor) -> Tensor:
+        seen.append(len(places))
+        return rows[places, plane]
+
+    odd = Planes(read, torch.arange(1100), N_PLANES).select(torch.arange(1100) % 2 == 1)
+    assert torch.equal(torch.stack(list(odd), 1), rows[1::2])
+    assert torch.equal(torch.cat(list(odd.batches())), rows[1::2])
+    assert torch.equal(odd.select(torch.tensor([3, 0]))[2], rows[[7, 1], 2])
+    assert [len(batch) for batch in odd.select(torch.arange(0)).batches()] == [0]
+    assert max(seen) == 550
 
 
 def test_looks_have_one_name_each() -> None:
@@ -147,9 +192,9 @@ def test_groups_keep_alpha_each_on_its_own() -> None:
         return scale * torch.randn(n, N_PLANES, D, generator=generator)
 
     n, alpha = 199, 0.1
-    both = torch.cat([draw(n, 1.0), draw(n, 2.0)])
+    fit, both = (Planes.of(torch.cat([draw(n, 1.0), draw(n, 2.0)])) for _ in range(2))
     detector = Detector.fit(
-        {PROMPT: torch.cat([draw(n, 1.0), draw(n, 2.0)])},
+        {PROMPT: fit},
         {PROMPT: both},
         groups=["narrow"] * n + ["wide"] * n,
         alpha=alpha,

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from detector.errors import CalibrationError
-from detector.gaussian import DiagonalGaussians, LayerGaussians
+from detector.gaussian import DiagonalGaussians, GaussianFits, LayerGaussians
+from detector.planes import Planes
 from detector.scores import ORDERS, SCORE_NAMES, FittedScore, mean_distance, volatility
 from detector.trajectory import difference
 
@@ -20,6 +21,10 @@ N_PLANES, D = 14, 12
 def trajectories(n: int, seed: int) -> torch.Tensor:
     generator = torch.Generator().manual_seed(seed)
     return torch.randn(n, N_PLANES, D, generator=generator).cumsum(1) + 3
+
+
+def gaussians_of(fit: torch.Tensor, rank: int | None = None) -> GaussianFits:
+    return GaussianFits(Planes.of(fit), rank)
 
 
 def naive_reference(fit: Array, trajectory: Array, order: int, max_order: int = 5) -> float:
@@ -43,7 +48,8 @@ def naive_reference(fit: Array, trajectory: Array, order: int, max_order: int = 
 @pytest.mark.parametrize("order", ORDERS)
 def test_reference_variant_equals_the_released_definition(order: int) -> None:
     fit, new = trajectories(50, 0), trajectories(8, 1)
-    scores, distances = FittedScore.fit("tv-reference", fit.unbind(1), order=order).score(new)
+    fitted = FittedScore.fit("tv-reference", gaussians_of(fit), order)
+    scores, distances = fitted.score(new), fitted.distances(new)
     assert distances.shape == (8, N_PLANES - 7)
     for score, trajectory in zip(scores, new, strict=True):
         expected = naive_reference(fit.double().numpy(), trajectory.double().numpy(), order)
@@ -53,7 +59,8 @@ def test_reference_variant_equals_the_released_definition(order: int) -> None:
 @pytest.mark.parametrize("order", ORDERS)
 def test_paper_variant_is_the_volatility_of_smoothed_distances(order: int) -> None:
     fit, new = trajectories(50, 0), trajectories(8, 1)
-    scores, distances = FittedScore.fit("tv-paper", fit.unbind(1), order=order).score(new)
+    fitted = FittedScore.fit("tv-paper", gaussians_of(fit), order)
+    scores, distances = fitted.score(new), fitted.distances(new)
     gaussians = LayerGaussians.fit(fit.unbind(1)).difference(order)
     f = gaussians.distances(difference(new, order)).double().numpy()
     assert f.shape == (8, N_PLANES - order) == distances.shape
@@ -82,19 +89,19 @@ def test_summaries_by_hand() -> None:
 @pytest.mark.parametrize("name", [name for name in SCORE_NAMES if not name.startswith("coe-")])
 def test_a_far_trajectory_scores_higher(name: str) -> None:
     fit = trajectories(80, 0)
-    score = FittedScore.fit(name, fit.unbind(1))  # type: ignore[arg-type]
-    inside, _ = score.score(trajectories(40, 1))
-    outside, _ = score.score(trajectories(40, 2) * 4)
+    score = FittedScore.fit(name, gaussians_of(fit))  # type: ignore[arg-type]
+    inside = score.score(trajectories(40, 1))
+    outside = score.score(trajectories(40, 2) * 4)
     assert float(outside.min()) > float(inside.median())
 
 
 def test_reference_variant_says_what_it_cannot_use() -> None:
     with pytest.raises(CalibrationError, match="L = 5"):
-        FittedScore.fit("tv-reference", trajectories(9, 0)[:, :6].unbind(1))
+        FittedScore.fit("tv-reference", gaussians_of(trajectories(9, 0)[:, :6]))
     flat = trajectories(9, 0)
     flat[:, :, 3] = 1
     with pytest.raises(CalibrationError, match="one is 0"):
-        FittedScore.fit("tv-reference", flat.unbind(1))
+        FittedScore.fit("tv-reference", gaussians_of(flat))
 
 
 def test_diagonal_variance_is_the_population_s() -> None:
