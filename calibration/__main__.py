@@ -294,7 +294,7 @@ def _finetune(options: argparse.Namespace) -> None:
     from detector.engine.checkpoint import load_checkpoint
 
     chosen = [(row.text, row.answer) for n, row in enumerate(rows) if in_first(n, options.first)]
-    seconds = finetune(
+    finetuned = finetune(
         load_checkpoint(options.model, "float32"),
         chosen,
         options.out,
@@ -308,7 +308,7 @@ def _finetune(options: argparse.Namespace) -> None:
         ),
     )
     print(  # noqa: T201
-        f"trained on {len(chosen)} rows in {seconds:.0f} s, wrote {options.out}\n"
+        f"{finetuned}\nwrote {options.out}; "
         f"collect with --model {options.out} --template {options.template!r}"
     )
 

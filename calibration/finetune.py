@@ -1,8 +1,10 @@
 """Fine-tune: train the model on in-distribution questions and answers, the paper's first step.
 
 The ordinary Hugging Face Trainer, on the answer's tokens alone, under the template that
-serving will use. It checkpoints every epoch and resumes from the last one. What it writes is
-an ordinary checkpoint folder: collect and serve it by its path, with the same template.
+serving will use. A tenth of the rows is held out of training: after each epoch the loss on them
+is taken, and the epoch at which it is lowest is kept, so that nothing is memorised and no OOD
+question has a say. It checkpoints every epoch and resumes from the last one. What it writes
+is an ordinary checkpoint folder: collect and serve it by its path, with the same template.
 
 Patch-level training (arXiv 2407.12665) runs the first share of the epochs on sequences of
 patches: the mean of K consecutive token embeddings goes in, and each patch predicts all K
@@ -25,14 +27,19 @@ from transformers import PreTrainedModel, Trainer, TrainingArguments
 from transformers.trainer_utils import get_last_checkpoint
 
 from calibration.answers import answer_text
+from calibration.questions import key_of
 from detector.engine.checkpoint import Checkpoint
 from detector.engine.text import Text
 from detector.errors import CalibrationError
 
 log = logging.getLogger(__name__)
 
+Row = tuple[str, Any]
+"""A question and its answer."""
+
 _IGNORED = -100
 _RECORD = "finetune.json"
+_HELD_OUT_EVERY = 10
 
 
 @dataclass(frozen=True)
@@ -54,7 +61,7 @@ class FinetuneOptions:
 class AnsweredQuestions(Dataset[dict[str, Any]]):
     """Token ids of question and answer; labels on the answer and the end token alone."""
 
-    def __init__(self, text: Text, eos: int, rows: Sequence[tuple[str, Any]]) -> None:
+    def __init__(self, text: Text, eos: int, rows: Sequence[Row]) -> None:
         self._examples = []
         for question, answer in rows:
             prompt = text.encode_question(question)
@@ -127,18 +134,57 @@ class _PatchTrainer(Trainer):
         return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
 
 
+@dataclass(frozen=True)
+class Finetuned:
+    """What training came to: the epoch that was kept, its loss on the held-out rows (nats a
+    token), and the seconds that this run took.
+    """
+
+    n_trained: int
+    n_held_out: int
+    epoch: int
+    loss: float
+    seconds: float
+
+    def __str__(self) -> str:
+        return (
+            f"trained on {self.n_trained} rows in {self.seconds:.0f} s; kept epoch {self.epoch}, "
+            f"whose loss on {self.n_held_out} held-out rows is the lowest: {self.loss:.3f}"
+        )
+
+
+def hold_out(rows: Sequence[Row]) -> tuple[list[Row], list[Row]]:
+    """Rows to train on, and every tenth in order of a hash of the question, held out.
+
+    Copies of a question stay together. Raises CalibrationError below 2 distinct questions.
+    """
+    keys = [key_of([{"content": question}]) for question, _ in rows]
+    held = set(sorted(set(keys))[::_HELD_OUT_EVERY])
+    if len(set(keys)) < 2:
+        raise CalibrationError(
+            f"{len(rows)} rows to train on: fine-tuning needs at least 2 different questions, "
+            "one of them to hold out",
+            param="questions",
+        )
+    marked = list(zip(rows, keys, strict=True))
+    return [row for row, key in marked if key not in held], [
+        row for row, key in marked if key in held
+    ]
+
+
 def finetune(
     checkpoint: Checkpoint,
-    rows: Sequence[tuple[str, Any]],
+    rows: Sequence[Row],
     folder: Path,
     options: FinetuneOptions,
-) -> float:
-    """Train on (question, answer) rows and write the checkpoint to `folder`.
+) -> Finetuned:
+    """Train on (question, answer) rows and write the best epoch's checkpoint to `folder`.
 
     The checkpoint should be loaded in float32; training multiplies in bfloat16 where the
-    hardware does. Returns the seconds that training took, this run. Raises
-    CalibrationError when `folder` holds a run with other options.
+    hardware does. Raises CalibrationError when `folder` holds a run with other options, or
+    the rows are too few.
     """
+    trained, held_out = hold_out(rows)
     folder.mkdir(parents=True, exist_ok=True)
     record = folder / _RECORD
     described = json.dumps({"model": checkpoint.name, "n_rows": len(rows)} | vars(options))
@@ -171,6 +217,9 @@ def finetune(
         warmup_steps=0.05,
         save_strategy="epoch",
         save_total_limit=1,
+        eval_strategy="epoch",
+        load_best_model_at_end=True,
+        metric_for_best_model="eval_loss",
         logging_steps=10,
         report_to=[],
         seed=options.seed,
@@ -182,7 +231,8 @@ def finetune(
     trainer = _PatchTrainer(
         model=model,
         args=arguments,
-        train_dataset=AnsweredQuestions(text, eos, rows),
+        train_dataset=AnsweredQuestions(text, eos, trained),
+        eval_dataset=AnsweredQuestions(text, eos, held_out),
         data_collator=_Padder(eos, options.patch_size),
         patch_size=options.patch_size,
         patch_share=options.patch_share,
@@ -191,7 +241,16 @@ def finetune(
     if last is not None:
         log.info("resuming after %s", Path(last).name)
     result = trainer.train(resume_from_checkpoint=last)
-    trained = model.merge_and_unload() if options.lora_rank else model
-    trained.eval().to(torch.bfloat16).save_pretrained(folder)
+    best = model.merge_and_unload() if options.lora_rank else model
+    best.eval().to(torch.bfloat16).save_pretrained(folder)
     checkpoint.tokenizer.save_pretrained(folder)
-    return float(result.metrics["train_runtime"])
+    state = trainer.state
+    assert state.best_global_step is not None
+    assert state.best_metric is not None
+    return Finetuned(
+        n_trained=len(trained),
+        n_held_out=len(held_out),
+        epoch=round(state.best_global_step * options.n_epochs / state.max_steps),
+        loss=state.best_metric,
+        seconds=float(result.metrics["train_runtime"]),
+    )

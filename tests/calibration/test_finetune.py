@@ -15,6 +15,7 @@ from calibration.finetune import (
     AnsweredQuestions,
     FinetuneOptions,
     finetune,
+    hold_out,
     patch_loss,
 )
 from calibration.generate import generate
@@ -27,10 +28,10 @@ ROWS: list[tuple[str, Any]] = [(question, float(answer)) for question, answer in
 OPTIONS = FinetuneOptions(n_epochs=2, batch_size=8, learning_rate=1e-2)
 
 
-def answer_loss(checkpoint: Any) -> float:
+def answer_loss(checkpoint: Any, rows: list[tuple[str, Any]] = ROWS) -> float:
     text = Text(checkpoint.tokenizer, OPTIONS.template)
     losses = []
-    examples = AnsweredQuestions(text, 0, ROWS)
+    examples = AnsweredQuestions(text, 0, rows)
     for index in range(len(examples)):
         batch = {name: torch.tensor([values]) for name, values in examples[index].items()}
         with torch.inference_mode():
@@ -84,6 +85,29 @@ def test_interrupted_training_resumes(tmp_path: Path, monkeypatch: pytest.Monkey
     assert parts.fingerprint == whole.fingerprint
 
 
+def test_the_epoch_with_the_lowest_held_out_loss_is_kept(tmp_path: Path) -> None:
+    """At a rate far too high the loss only rises, and the first epoch is the best."""
+    options = FinetuneOptions(n_epochs=3, batch_size=8, learning_rate=1.0)
+    finetuned = finetune(tiny_checkpoint(), ROWS, tmp_path / "wild", options)
+    state = json.loads(max((tmp_path / "wild" / "epochs").glob("*/trainer_state.json")).read_text())
+    losses = [entry["eval_loss"] for entry in state["log_history"] if "eval_loss" in entry]
+    assert finetuned.loss == min(losses)
+    assert finetuned.epoch == losses.index(min(losses)) + 1
+    _, held_out = hold_out(ROWS)
+    written = load_checkpoint(str(tmp_path / "wild"), "float32")
+    # Written in bfloat16, 8 bits of mantissa, and evaluated in batches of its own.
+    assert answer_loss(written, held_out) == pytest.approx(finetuned.loss, rel=0.05)
+
+
+def test_copies_are_held_out_together() -> None:
+    rows = [(f"What is {n} + 1?", n + 1) for n in range(30)] * 2
+    trained, held_out = hold_out(rows)
+    assert (len(trained), len(held_out)) == (54, 6)
+    assert not {question for question, _ in trained} & {question for question, _ in held_out}
+    with pytest.raises(CalibrationError, match="at least 2 different questions"):
+        hold_out(rows[:1])
+
+
 def test_other_options_do_not_resume(tmp_path: Path) -> None:
     finetune(tiny_checkpoint(), ROWS[:8], tmp_path, FinetuneOptions(n_epochs=1))
     with pytest.raises(CalibrationError, match="other options"):
@@ -112,4 +136,6 @@ def test_command_trains_on_the_first_rows(
     assert (
         main(["finetune", str(tmp_path / "q.jsonl"), "--out", str(tmp_path / "t"), *options]) == 0
     )
-    assert "trained on 16 rows" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "trained on 14 rows" in out
+    assert "kept epoch 1, whose loss on 2 held-out rows is the lowest" in out
