@@ -141,8 +141,8 @@ def _parser() -> argparse.ArgumentParser:
         "--first", type=int, default=60, help="train on the first of every 100 rows (60)"
     )
     tuning.add_argument("--template", type=_template, default="Q: {question}\nA:")
-    tuning.add_argument("--epochs", type=int, default=8)
-    tuning.add_argument("--learning-rate", type=float, default=1e-4)
+    tuning.add_argument("--epochs", type=int, default=6, help="at most (6)")
+    tuning.add_argument("--learning-rate", type=float, default=3e-5)
     tuning.add_argument("--batch-size", type=int, default=8)
     tuning.add_argument("--lora", type=int, default=0, metavar="RANK", help="train adapters only")
     tuning.add_argument("--patch-size", type=int, default=1, metavar="K", help="patch level first")

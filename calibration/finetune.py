@@ -1,10 +1,11 @@
 """Fine-tune: train the model on in-distribution questions and answers, the paper's first step.
 
 The ordinary Hugging Face Trainer, on the answer's tokens alone, under the template that
-serving will use. A tenth of the rows is held out of training: after each epoch the loss on them
-is taken, and the epoch at which it is lowest is kept, so that nothing is memorised and no OOD
-question has a say. It checkpoints every epoch and resumes from the last one. What it writes
-is an ordinary checkpoint folder: collect and serve it by its path, with the same template.
+serving will use. A tenth of the rows is held out of training: after each epoch the loss on
+them is taken, and the epoch at which it is lowest is kept, so that nothing is memorised and no
+OOD question has a say; training stops once it has not fallen for two epochs. It checkpoints
+every epoch and resumes from the last one. What it writes is an ordinary checkpoint folder:
+collect and serve it by its path, with the same template.
 
 Patch-level training (arXiv 2407.12665) runs the first share of the epochs on sequences of
 patches: the mean of K consecutive token embeddings goes in, and each patch predicts all K
@@ -23,7 +24,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
-from transformers import PreTrainedModel, Trainer, TrainingArguments
+from transformers import EarlyStoppingCallback, PreTrainedModel, Trainer, TrainingArguments
 from transformers.trainer_utils import get_last_checkpoint
 
 from calibration.answers import answer_text
@@ -40,6 +41,8 @@ Row = tuple[str, Any]
 _IGNORED = -100
 _RECORD = "finetune.json"
 _HELD_OUT_EVERY = 10
+_PATIENCE = 2
+"""Epochs without a lower loss after which training stops."""
 
 
 @dataclass(frozen=True)
@@ -49,8 +52,8 @@ class FinetuneOptions:
     """
 
     template: str = "Q: {question}\nA:"
-    n_epochs: int = 8
-    learning_rate: float = 1e-4
+    n_epochs: int = 6
+    learning_rate: float = 3e-5
     batch_size: int = 8
     lora_rank: int = 0
     patch_size: int = 1
@@ -213,7 +216,6 @@ def finetune(
         num_train_epochs=options.n_epochs,
         learning_rate=options.learning_rate,
         per_device_train_batch_size=options.batch_size,
-        lr_scheduler_type="cosine",
         warmup_steps=0.05,
         save_strategy="epoch",
         save_total_limit=1,
@@ -234,6 +236,7 @@ def finetune(
         train_dataset=AnsweredQuestions(text, eos, trained),
         eval_dataset=AnsweredQuestions(text, eos, held_out),
         data_collator=_Padder(eos, options.patch_size),
+        callbacks=[EarlyStoppingCallback(early_stopping_patience=_PATIENCE)],
         patch_size=options.patch_size,
         patch_share=options.patch_share,
     )
