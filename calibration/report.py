@@ -3,33 +3,73 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 from sklearn.metrics import roc_auc_score, roc_curve
 from torch import Tensor
 
 from calibration.collection import Collection, CollectionFolder, read_collections
+from calibration.confounds import Scores, length_correlation, matched_auroc, surface_scores
 from calibration.fit import Pool, pooled
 from detector import conformal
 from detector.artifact import Artifact
+from detector.detector import Detector
 from detector.errors import CalibrationError
 from detector.groups import Grouping
 
-Scores = npt.NDArray[np.float64]
+_GUARD = "guard"
 
 
 @dataclass(frozen=True)
 class OodRow:
-    """One OOD file. AUROC and FPR95 in [0, 1], OOD positive; recall at the threshold."""
+    """One score on one OOD file: AUROC and FPR95 in [0, 1], OOD positive, and what confounds
+    could explain of them.
+
+    `score` is "guard" or one of its parts; `recall` is at the threshold, the guard's alone.
+    `matched` is the AUROC over `n_pairs` pairs of like surface, `surface_auroc` and
+    `surface_fpr95` are those of surface counts without a model.
+    """
 
     name: str
+    score: str
     n_questions: int
     auroc: float
     fpr95: float
-    recall: float
+    recall: float | None
+    matched: float | None
+    n_pairs: int
+    surface_auroc: float
+    surface_fpr95: float
+
+    def cells(self) -> list[str]:
+        """As the report prints them, rates in per cent."""
+        matched = "-" if self.matched is None else f"{100 * self.matched:.1f}"
+        return [
+            self.name,
+            self.score,
+            str(self.n_questions),
+            f"{100 * self.auroc:.1f}",
+            f"{100 * self.fpr95:.1f}",
+            "-" if self.recall is None else f"{100 * self.recall:.1f}",
+            f"{matched} ({self.n_pairs})",
+            f"{100 * self.surface_auroc:.1f}",
+            f"{100 * self.surface_fpr95:.1f}",
+        ]
+
+
+_OOD_HEAD = [
+    "OOD file",
+    "score",
+    "questions",
+    "AUROC",
+    "FPR95",
+    "recall",
+    "matched (pairs)",
+    "surface AUROC",
+    "surface FPR95",
+]
 
 
 @dataclass(frozen=True)
@@ -45,7 +85,10 @@ class GroupRow:
 
 @dataclass(frozen=True)
 class Report:
-    """Realised false alarms on the holdout split, and a row for each OOD file."""
+    """Realised false alarms on the holdout split, and rows for each OOD file.
+
+    `length_correlations` maps each score to its rank correlation with the number of words.
+    """
 
     alpha: float
     threshold: float
@@ -54,6 +97,7 @@ class Report:
     n_holdout: int
     n_false_alarms: int
     groups: tuple[GroupRow, ...]
+    length_correlations: dict[str, float | None]
     ood: tuple[OodRow, ...]
 
     @property
@@ -76,14 +120,19 @@ class Report:
                 f"{group.threshold:.4f}): {group.n_false_alarms} of {group.n_holdout}, "
                 f"95 % interval {low:.1%} to {high:.1%}"
             )
+        for score, correlation in self.length_correlations.items():
+            shown = "none" if correlation is None else f"{correlation:+.2f}"
+            lines.append(f"rank correlation of {score} with the number of words: {shown}")
         if self.ood:
-            width = max(len(row.name) for row in self.ood)
-            lines += ["", f"{'OOD file':{width}}  questions  AUROC  FPR95  recall"]
-            lines += [
-                f"{row.name:{width}}  {row.n_questions:9}  {100 * row.auroc:5.1f}  "
-                f"{100 * row.fpr95:5.1f}  {100 * row.recall:6.1f}"
-                for row in self.ood
-            ]
+            table = [_OOD_HEAD, *(row.cells() for row in self.ood)]
+            widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+            lines.append("")
+            for cells in table:
+                aligned = [
+                    f"{cell:<{width}}" if place < 2 else f"{cell:>{width}}"
+                    for place, (cell, width) in enumerate(zip(cells, widths, strict=True))
+                ]
+                lines.append("  ".join(aligned))
         return "\n".join(lines)
 
 
@@ -107,16 +156,19 @@ def report(artifact: Artifact, folders: Sequence[Path], ood_folders: Sequence[Pa
     """
     detector = artifact.detector
     collections = read_collections(folders)
-    looks = [fitted.look for fitted in detector.looks]
     for folder, collection in zip(folders, collections, strict=True):
         _require_made_alike(artifact, collection, folder)
-    pool = pooled(collections)["holdout"]
-    inside = _finite(detector.maxima(pool.at(looks)))
-    if not len(inside):
+    pools = pooled(collections)
+    pool = pools["holdout"]
+    if not len(pool):
         raise CalibrationError(
             "the holdout split is empty: collect more in-distribution questions",
             param="collected",
         )
+    inside_scores = _scores(detector, pool)
+    inside = inside_scores[_GUARD]
+    fitted_texts = pools["fit"].texts
+    inside_surface = surface_scores(fitted_texts, pool.texts)
     grouping = artifact.manifest.grouping
     inside_groups = _groups(grouping, pool)
     flagged = inside > _thresholds(artifact, inside_groups)
@@ -133,16 +185,25 @@ def report(artifact: Artifact, folders: Sequence[Path], ood_folders: Sequence[Pa
             )
         outside_pool = Pool((collection,), tuple(range(len(collection.keys))))
         cuts = _thresholds(artifact, _groups(grouping, outside_pool))
-        outside = _finite(detector.maxima(outside_pool.at(looks)))
-        rows.append(
-            OodRow(
-                name=collection.record.source.name,
-                n_questions=len(outside),
-                auroc=auroc(inside, outside),
-                fpr95=fpr95(inside, outside),
-                recall=float((outside > cuts).mean()),
+        surface = surface_scores(fitted_texts, outside_pool.texts)
+        for score, outside in _scores(detector, outside_pool).items():
+            matched, n_pairs = matched_auroc(
+                inside_scores[score], outside, pool.texts, outside_pool.texts
             )
-        )
+            rows.append(
+                OodRow(
+                    name=collection.record.source.name,
+                    score=score,
+                    n_questions=len(outside),
+                    auroc=auroc(inside_scores[score], outside),
+                    fpr95=fpr95(inside_scores[score], outside),
+                    recall=float((outside > cuts).mean()) if score == _GUARD else None,
+                    matched=matched,
+                    n_pairs=n_pairs,
+                    surface_auroc=auroc(inside_surface, surface),
+                    surface_fpr95=fpr95(inside_surface, surface),
+                )
+            )
     n = len(detector.calibration)
     k = conformal.rank(n, detector.alpha, detector.guarantee)
     return Report(
@@ -166,6 +227,9 @@ def report(artifact: Artifact, folders: Sequence[Path], ood_folders: Sequence[Pa
             )
             for name, scores in detector.groups.items()
         ),
+        length_correlations={
+            score: length_correlation(scores, pool.texts) for score, scores in inside_scores.items()
+        },
         ood=tuple(rows),
     )
 
@@ -177,6 +241,17 @@ def _groups(grouping: Grouping | None, pool: Pool) -> list[str | None]:
 def _thresholds(artifact: Artifact, groups: Sequence[str | None]) -> Scores:
     cuts = {group: artifact.detector.threshold_of(group) for group in set(groups)}
     return np.array([cuts[group] for group in groups])
+
+
+def _scores(detector: Detector, pool: Pool) -> dict[str, Scores]:
+    """The guard's decision statistic, and each part's score if there are several."""
+    planes = pool.at([fitted.look for fitted in detector.looks])
+    scores = {_GUARD: _finite(detector.maxima(planes))}
+    if len(detector.looks) > 1:
+        for fitted in detector.looks:
+            alone = replace(detector, looks=(fitted,))
+            scores[str(fitted.part)] = _finite(alone.maxima(planes))
+    return scores
 
 
 def _finite(scores: Tensor) -> Scores:

@@ -65,8 +65,15 @@ def test_fit_and_report(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["report", str(artifact), collected, "--ood", ood]) == 0
     shown = capsys.readouterr().out
     assert f"of {splits.holdout} =" in shown
-    name, n, auroc, fpr95, recall = shown.splitlines()[-1].split()
-    assert (name, n) == ("ood", "40")
+    lines = shown.splitlines()
+    assert any(line.startswith("rank correlation of guard with the number of") for line in lines)
+    guard, *parts = [line.split() for line in lines[lines.index("") + 2 :]]
+    name, score, n, auroc, fpr95, recall, matched, pairs, surface, surface_fpr95 = guard
+    assert (name, score, n) == ("ood", "guard", "40")
+    assert [row[1] for row in parts] == ["prompt:mahalanobis", "3:mahalanobis"]
+    assert all(row[5] == "-" for row in parts)
+    # Repeated letters hold no number, so no pair matches, and their surface gives them away.
+    assert (matched, pairs, surface, surface_fpr95) == ("-", "(0)", "100.0", "0.0")
     # Repeated letters are far from word problems even for random weights.
     assert float(auroc) > 99
     assert float(fpr95) < 5
