@@ -57,6 +57,7 @@ NEAR := GSM8K SVAMP AddSub SingleEq SingleOp
 benchmark: $(VENV)/calibrating  ## the paper's benchmark on the public sets in DATA (an hour on 2 cores)
 	@$(RUN) -m calibration collect $(patsubst %,$(DATA)/%.jsonl,$(GRADE_SCHOOL) $(MATH)) \
 		--looks prompt-mean,prompt,4,8,16,end --max-tokens 16 --out data/base
+	@$(RUN) -m calibration dropout $(addprefix data/base/,$(GRADE_SCHOOL) $(MATH))
 	@$(RUN) -m calibration benchmark $(DATA)/MultiArith.jsonl --near $(patsubst %,$(DATA)/%.jsonl,$(NEAR)) \
 		--far $(patsubst %,$(DATA)/%.jsonl,$(MATH)) --collected data/base --out data/benchmark-base
 	@$(RUN) -m calibration finetune $(DATA)/MultiArith.jsonl --out data/tuned

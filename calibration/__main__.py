@@ -113,6 +113,14 @@ def _parser() -> argparse.ArgumentParser:
     reporting.add_argument("--alpha", type=_alpha, help="instead of the artifact's")
     reporting.add_argument("--guarantee", choices=get_args(Guarantee))
 
+    dropping = commands.add_parser(
+        "dropout", help="add the Monte-Carlo dropout baseline to collections, for the benchmark"
+    )
+    dropping.add_argument("collected", type=Path, nargs="+", metavar="COLLECTION")
+    dropping.add_argument("--model", default=NAME, help="the one that collected")
+    dropping.add_argument("--dtype", default="auto", help="auto, bfloat16, float16 or float32")
+    dropping.add_argument("--passes", type=int, default=5, help="with dropout (5)")
+
     measuring = commands.add_parser(
         "benchmark", help="every score by the paper's protocol and beyond; table, JSON, page"
     )
@@ -253,6 +261,19 @@ def _report(options: argparse.Namespace) -> None:
     print(report(judged, options.collected, options.ood))  # noqa: T201
 
 
+def _dropout(options: argparse.Namespace) -> None:
+    if options.passes < 2:
+        raise CalibrationError(
+            f"--passes {options.passes} has no deviation: give at least 2", param="passes"
+        )
+    from calibration.dropout import measure
+    from detector.engine.checkpoint import load_checkpoint
+
+    checkpoint = load_checkpoint(options.model, options.dtype)
+    for folder in options.collected:
+        measure(checkpoint, folder, options.passes)
+
+
 def _benchmark(options: argparse.Namespace) -> None:
     n_sets = len(options.near) + len(options.far)
     if options.in_turn and (len(options.id) < 2 or n_sets):
@@ -340,6 +361,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "collect": _collect,
         "fit": _fit,
         "report": _report,
+        "dropout": _dropout,
         "benchmark": _benchmark,
         "finetune": _finetune,
         "ask": _ask,

@@ -10,7 +10,7 @@ Youden cut, which is named as what it is.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -47,23 +47,25 @@ class QuestionSet:
     name: str
     rows: tuple[Question, ...]
     collection: Collection
+    deviation: Tensor | None
 
     @classmethod
     def read(cls, path: Path, collected: Path) -> QuestionSet:
         """Raises CalibrationError when the file is not collected, or has changed since."""
         rows, digest = read_rows(path)
         folder = collected / path.stem
-        collection = CollectionFolder(folder).read()
+        store = CollectionFolder(folder)
+        collection = store.read()
         if collection.record.source.sha256 != digest:
             raise CalibrationError(
                 f"{str(path)!r} is not the file that {str(folder)!r} was collected from: collect "
                 "it again into another --out",
                 param="collected",
             )
-        return cls(path.stem, tuple(rows), collection)
+        return cls(path.stem, tuple(rows), collection, store.deviation(collection.keys))
 
     def at(self, keep: Sequence[int]) -> QuestionSet:
-        return QuestionSet(self.name, tuple(self.rows[n] for n in keep), self.collection)
+        return replace(self, rows=tuple(self.rows[n] for n in keep))
 
     @property
     def indices(self) -> list[int]:
@@ -102,6 +104,17 @@ def _likelihood_scorer(score: Callable[[Tensor], Tensor]) -> Scorer:
     return lambda questions: score(questions.collection.likelihood[questions.indices]).numpy()
 
 
+def _deviation(questions: QuestionSet) -> Scores:
+    if questions.deviation is None:
+        raise CalibrationError(
+            f"the collection of {questions.name!r} lacks the dropout baseline that others have: "
+            "run `python -m calibration dropout` on it",
+            param="collected",
+        )
+    deviation: Scores = questions.deviation[questions.indices].numpy()
+    return deviation
+
+
 def scorers(fit: QuestionSet) -> dict[str, Scorer]:
     """Every score that the collection supports, fitted where it needs fitting."""
     looks = {
@@ -135,6 +148,8 @@ def scorers(fit: QuestionSet) -> dict[str, Scorer]:
         made["perplexity"] = _likelihood_scorer(perplexity)
         made["max softmax probability"] = _likelihood_scorer(max_softmax)
         made["entropy"] = _likelihood_scorer(entropy)
+    if fit.deviation is not None:
+        made["MC dropout"] = _deviation
     made[SURFACE] = lambda questions: surface_scores(fit.texts, questions.texts)
     return made
 

@@ -24,6 +24,7 @@ from detector.planes import Planes
 from detector.trajectory import Look, look_name, parse_look
 
 _RECORD = "collection.json"
+_DEVIATION = "dropout.safetensors"
 
 
 class CollectionRecord(BaseModel):
@@ -200,6 +201,32 @@ class CollectionFolder:
             fields=tuple(fields for shard in shards for fields in shard.fields),
             record=record,
         )
+
+    def write_deviation(self, keys: Sequence[str], deviation: Tensor) -> None:
+        """Keep the Monte-Carlo dropout baseline (n,) beside the shards."""
+        stored = save({"deviation": deviation}, {"keys": json.dumps(keys)})
+        write_atomically(self.folder / _DEVIATION, stored)
+
+    def deviation(self, keys: Sequence[str]) -> Tensor | None:
+        """What `write_deviation` kept for these keys; None if that was not done.
+
+        Raises CalibrationError when the file is damaged or of another collection.
+        """
+        path = self.folder / _DEVIATION
+        if not path.exists():
+            return None
+        try:
+            with safe_open(path, framework="pt") as file:
+                if tuple(json.loads(file.metadata()["keys"])) != tuple(keys):
+                    raise ValueError
+                deviation: Tensor = file.get_tensor("deviation")
+        except (SafetensorError, KeyError, TypeError, ValueError):
+            raise CalibrationError(
+                f"{str(path)!r} is damaged or of another collection: remove it and run `dropout` "
+                "again",
+                param="collected",
+            ) from None
+        return deviation
 
     def _shards(self) -> list[Path]:
         return sorted(self.folder.glob("shard-*.safetensors"))
