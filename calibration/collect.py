@@ -16,7 +16,7 @@ from detector.engine.checkpoint import Checkpoint
 from detector.engine.engine import Engine
 from detector.engine.request import Request
 from detector.engine.text import Text
-from detector.errors import CalibrationError
+from detector.errors import CalibrationError, EngineError
 from detector.manifest import Context, Source
 from detector.trajectory import END, PROMPT_LOOKS, Look, look_name
 
@@ -56,7 +56,8 @@ def collect(
     """Collect the questions that `folder` lacks.
 
     Only the prompt is run when no look needs a response. Raises CalibrationError when a
-    look lies beyond max_tokens, and PromptTooLongError when a question does not fit.
+    look lies beyond max_tokens, PromptTooLongError when a question does not fit, and
+    EngineError when the model's numbers for one are NaN or infinite.
     """
     beyond = [look_name(look) for look in looks if look > context.max_tokens]
     if beyond:
@@ -153,6 +154,12 @@ def _run(
     ) as progress:
         while engine.busy:
             for step in engine.step():
+                if step.finish == "failed":
+                    raise EngineError(
+                        f"the model's numbers for question {requests[step.request].key} of "
+                        f"{source.name} are NaN or infinite: check the weights, or collect with "
+                        "--dtype float32"
+                    )
                 if step.finish is not None:
                     finished.append(step.request)
                     progress.update()

@@ -13,6 +13,7 @@
     │   ├── InvalidRequestError    a field has a value that cannot be served
     │   └── PromptTooLongError     it does not fit the engine's slots
     ├── CapacityError              the queue is full: the same request may succeed later
+    ├── DeadlineError              the time allowed for a request is over
     └── EngineError                the engine failed or is not running
 
 A message names the thing, its value and the fix. It never quotes a prompt or a
@@ -80,6 +81,10 @@ class PromptTooLongError(RequestError):
 
 class CapacityError(TrajGuardError):
     code = "queue_full"
+
+
+class DeadlineError(TrajGuardError):
+    code = "timeout"
 
 
 class EngineError(TrajGuardError):

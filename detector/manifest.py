@@ -38,11 +38,21 @@ class Fingerprint(_Frozen):
 
 
 class Sampling(_Frozen):
-    """How response tokens are drawn. Temperature 0 is greedy; top_k 0 is no limit."""
+    """How response tokens are drawn. Temperature 0 is greedy; top_k 0 is no limit.
+
+    `repetition_penalty` weighs tokens of prompt and response, the other two penalties those
+    of the response. No end token is drawn before `min_tokens`; with `ignore_eos` none ends
+    the response.
+    """
 
     temperature: float = Field(default=0.0, ge=0.0, le=2.0)
     top_p: float = Field(default=1.0, gt=0.0, le=1.0)
     top_k: int = Field(default=0, ge=0)
+    repetition_penalty: float = Field(default=1.0, gt=0.0, allow_inf_nan=False)
+    presence_penalty: float = Field(default=0.0, ge=-2.0, le=2.0)
+    frequency_penalty: float = Field(default=0.0, ge=-2.0, le=2.0)
+    min_tokens: int = Field(default=0, ge=0)
+    ignore_eos: bool = False
 
 
 class Context(_Frozen):

@@ -92,6 +92,11 @@ class SlotCache:
         for tensor in (*self._keys, *self._values):
             tensor[target, :, :length] = tensor[source, :, :length]
 
+    def clear(self, slot: int | slice) -> None:
+        """Zero a slot that may hold NaN, which a mask would not hide: 0 * NaN is NaN."""
+        for tensor in (*self._keys, *self._values):
+            tensor[slot] = 0
+
     def get_seq_length(self, layer: int = 0) -> int:
         """Positions are always passed to the model explicitly."""
         return 0

@@ -9,7 +9,8 @@ A step prefills at most one batch of prompts (or one chunk of a long prompt) and
 token for every running request. Running requests occupy cache slots 0..n-1; a finished one
 is back-filled by the last. At every look that is due the observer is shown the
 trajectories and says which requests to end there: the prompt look comes before the first
-token, the look at t tokens before token t is emitted.
+token, the look at t tokens before token t is emitted. A request whose numbers are NaN or
+infinite fails alone, and one whose deadline has passed ends with the next step.
 
 This file knows nothing of HTTP, asyncio, detectors or thresholds.
 """
@@ -17,8 +18,9 @@ This file knows nothing of HTTP, asyncio, detectors or thresholds.
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -27,6 +29,7 @@ from torch import Tensor
 from detector.engine.cache import SlotCache
 from detector.engine.checkpoint import Checkpoint
 from detector.engine.collector import Collector, Span
+from detector.engine.logprobs import TokenLogprobs, token_logprobs
 from detector.engine.request import Finish, Request, Step
 from detector.engine.sampling import draw, likelihood
 from detector.errors import CapacityError, PromptTooLongError, UnsupportedModelError
@@ -100,8 +103,8 @@ class Engine:
     """Continuous batching over dense cache slots. See the module's docstring.
 
     `looks` are the looks that the observer is shown; `keep_likelihood` sums up what the
-    likelihood baselines need. Raises UnsupportedModelError for a model that is not a decoder
-    of full attention throughout.
+    likelihood baselines need. `clock` tells the seconds that deadlines are measured in. Raises
+    UnsupportedModelError for a model that is not a decoder of full attention throughout.
     """
 
     def __init__(
@@ -115,6 +118,7 @@ class Engine:
         max_queue: int = 256,
         prefill_tokens: int = 512,
         keep_likelihood: bool = False,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         _require_full_attention(checkpoint)
         model = checkpoint.model
@@ -129,6 +133,7 @@ class Engine:
         self._max_queue = max_queue
         self._prefill_tokens = prefill_tokens
         self._keep_likelihood = keep_likelihood
+        self._clock = clock
         # One slot more than can run: a long prompt is prefilled there, chunk by chunk.
         self._staging = n_slots
         self._cache = SlotCache(config, n_slots + 1, self._max_length, model.dtype, model.device)
@@ -153,26 +158,33 @@ class Engine:
                 n_waiting=len(self._waiting),
             )
 
-    def submit(self, request: Request) -> None:
-        """Queue a request.
+    def submit(self, *requests: Request) -> None:
+        """Queue requests, all or none.
 
-        Raises PromptTooLongError when it can never fit a slot, CapacityError when the
-        queue is full now.
+        Raises PromptTooLongError when one can never fit a slot, CapacityError when the
+        queue has no room for all of them now.
         """
-        needed = max(request.n_positions, len(request.question or ()))
-        if needed > self._max_length:
-            raise PromptTooLongError(
-                f"the prompt takes {len(request.prompt)} tokens and the request "
-                f"{needed} in all; a slot holds {self._max_length}: shorten the "
-                "prompt or lower max_tokens",
-                param="messages",
-            )
-        with self._lock:
-            if len(self._waiting) >= self._max_queue:
-                raise CapacityError(
-                    f"the queue is full ({self._max_queue} requests wait): try again shortly"
+        for request in requests:
+            needed = max(request.n_positions, len(request.question or ()))
+            if needed > self._max_length:
+                raise PromptTooLongError(
+                    f"the prompt takes {len(request.prompt)} tokens and the request "
+                    f"{needed} in all; a slot holds {self._max_length}: shorten the "
+                    "prompt or lower max_tokens",
+                    param="messages",
                 )
-            self._waiting.append(request)
+        now = self._clock()
+        with self._lock:
+            n_waiting = len(self._waiting)
+            if n_waiting + len(requests) > self._max_queue:
+                raise CapacityError(
+                    f"the queue is full ({n_waiting} of {self._max_queue} places are taken, "
+                    f"{len(requests)} more asked for): try again shortly"
+                )
+            for request in requests:
+                if request.timeout_seconds is not None:
+                    request.deadline = now + request.timeout_seconds
+                self._waiting.append(request)
 
     def cancel(self, request: Request) -> None:
         """End a request at the next step; does nothing once it has ended."""
@@ -189,7 +201,7 @@ class Engine:
     def step(self) -> list[Step]:
         """Prefill, decode, and say what happened to whom."""
         self._steps = []
-        self._drop_cancelled()
+        self._drop_overdue()
         self._prefill()
         self._decode()
         return self._steps
@@ -199,22 +211,33 @@ class Engine:
         with self._lock:
             self._running, self._staged = [], None
             self._waiting.clear()
+        self._cache.clear(slice(None))
 
     def close(self) -> None:
         """Take the engine's hooks off the model."""
         self._collector.close()
 
-    def _drop_cancelled(self) -> None:
+    def _drop_overdue(self) -> None:
+        """End what was cancelled, is past its deadline, or whose first request has ended."""
+        now = self._clock()
+        overdue: dict[Request, Finish] = {}
         with self._lock:
-            cancelled = [request for request in self._waiting if request.cancelled]
-            for request in cancelled:
-                self._waiting.remove(request)
-            if self._staged is not None and self._staged.cancelled:
-                cancelled.append(self._staged)
+            staged = [] if self._staged is None else [self._staged]
+            for request in (*self._waiting, *staged, *self._running):
+                first = request.first
+                if request.cancelled:
+                    overdue[request] = "cancelled"
+                elif request.deadline <= now:
+                    overdue[request] = "expired"
+                elif first is not None and first.finish is not None and not first.generated:
+                    overdue[request] = first.finish
+            for request in overdue:
+                if request in self._waiting:
+                    self._waiting.remove(request)
+            if self._staged in overdue:
                 self._staged = None
-        cancelled += [request for request in self._running if request.cancelled]
-        for request in cancelled:
-            self._end(request, "cancelled")
+        for request, finish in overdue.items():
+            self._end(request, finish)
 
     # Prefill
 
@@ -230,7 +253,8 @@ class Engine:
         """Take waiting requests, first come first served, while they fit one prefill.
 
         A trace needs no slot, so it may pass generations that wait for one. A prompt over
-        the budget goes to staging, alone.
+        the budget goes to staging, alone. A request that has a first one waits until that is
+        judged.
         """
         batch: list[Request] = []
         with self._lock:
@@ -238,6 +262,10 @@ class Engine:
             longest = n_rows = 0
             for request in list(self._waiting):
                 if request.response is None and not n_free:
+                    continue
+                if request.first is not None and (
+                    request.first in batch or request.first in self._waiting
+                ):
                     continue
                 rows = self._rows(request)
                 length = max(longest, *(len(row.ids) for row in rows))
@@ -260,6 +288,8 @@ class Engine:
         """
         looks = self.looks
         rows = []
+        if request.first is not None:
+            looks -= PROMPT_LOOKS
         if request.question is not None and looks & PROMPT_LOOKS:
             rows.append(_Row.of(request, request.question, looks & PROMPT_LOOKS))
             looks -= PROMPT_LOOKS
@@ -284,7 +314,7 @@ class Engine:
         ended = self._observe_rows(rows, means)
         for request in dict.fromkeys(row.request for row in rows):
             if request.response is not None:
-                self._steps.append(Step(request, finish="traced"))
+                self._end(request, "failed" if ended.get(request) == "failed" else "traced")
         if started:
             self._emit(started, logits, ended)
 
@@ -320,9 +350,9 @@ class Engine:
         if request.n_cached == 0 and judged_apart:
             # The question is judged first: refused, its long prompt is never prefilled.
             means, _ = self._forward_rows(rows[:1], [])
-            if self._observe_rows(rows[:1], means):
+            if ended := self._observe_rows(rows[:1], means):
                 self._staged = None
-                self._end(request, "judged")
+                self._end(request, ended[request])
                 return
         start = request.n_cached
         stop = min(start + self._prefill_tokens, len(request.prompt))
@@ -348,12 +378,12 @@ class Engine:
         with self._lock:
             self._staged = None
             self._running.append(request)
-        ended = set() if judged_apart else self._observe_rows(rows, means)
+        ended = {} if judged_apart else self._observe_rows(rows, means)
         self._emit([request], logits[:, -1], ended)
 
-    def _observe_rows(self, rows: Sequence[_Row], means: Tensor) -> set[Request]:
-        """Show the observer every look of a prefill; returns the requests to end."""
-        ended: set[Request] = set()
+    def _observe_rows(self, rows: Sequence[_Row], means: Tensor) -> dict[Request, Finish]:
+        """Show the observer every look of a prefill; returns the requests to end, and how."""
+        ended: dict[Request, Finish] = {}
         for look in in_order({look for row in rows for look in row.looks}):
             picked = [
                 (index, row.looks[look]) for index, row in enumerate(rows) if look in row.looks
@@ -389,7 +419,7 @@ class Engine:
             request.n_cached += 1
             for look in looks_due(self.looks, len(request.generated) + 1, finished=False):
                 due.setdefault(look, []).append(slot)
-        ended: set[Request] = set()
+        ended: dict[Request, Finish] = {}
         for look, slots in due.items():
             ended |= self._observe_slots(look, slots)
         self._emit(running, logits, ended)
@@ -409,13 +439,30 @@ class Engine:
 
     # After a forward pass
 
-    def _observe(self, look: Look, requests: Sequence[Request], means: Tensor) -> set[Request]:
-        if self.observer is None:
-            return set()
-        ends = self.observer(look, requests, means)
-        return {request for request, end in zip(requests, ends, strict=True) if end}
+    def _observe(
+        self, look: Look, requests: Sequence[Request], means: Tensor
+    ) -> dict[Request, Finish]:
+        """Show the observer trajectories (n, L + 1, d); returns the requests to end, and how.
 
-    def _observe_slots(self, look: Look, slots: Sequence[int]) -> set[Request]:
+        One that is not finite is not shown, for no score of it would mean anything.
+        """
+        if self.observer is None:
+            return {}
+        finite = means.isfinite().flatten(1).all(1).tolist()
+        ended: dict[Request, Finish] = {
+            request: "failed"
+            for request, is_finite in zip(requests, finite, strict=True)
+            if not is_finite
+        }
+        if ended:
+            requests = [request for request in requests if request not in ended]
+            means = means[finite]
+        if requests:
+            ends = self.observer(look, requests, means)
+            ended |= {request: "judged" for request, end in zip(requests, ends, strict=True) if end}
+        return ended
+
+    def _observe_slots(self, look: Look, slots: Sequence[int]) -> dict[Request, Finish]:
         requests = [self._running[slot] for slot in slots]
         counts = torch.tensor(
             [request.n_cached - len(request.prompt) + 1 for request in requests],
@@ -425,43 +472,57 @@ class Engine:
         return self._observe(look, requests, means.transpose(0, 1))
 
     def _emit(
-        self, requests: Sequence[Request], logits: Tensor, ended: Collection[Request]
+        self, requests: Sequence[Request], logits: Tensor, ended: Mapping[Request, Finish]
     ) -> None:
         """Draw, record and report each request's next token, or its end."""
-        tokens = draw(logits, requests)
+        eos_ids = self.checkpoint.eos_ids
+        tokens, failed = draw(logits, requests, eos_ids)
+        logprobs = token_logprobs(logits, tokens, [request.n_logprobs for request in requests])
         if self._keep_likelihood:
             for request, row in zip(requests, likelihood(logits, tokens), strict=True):
                 request.likelihood = row if request.likelihood is None else request.likelihood + row
         finishes: dict[Request, Finish] = {}
-        for request, token in zip(requests, tokens, strict=True):
+        for row, (request, token) in enumerate(zip(requests, tokens, strict=True)):
+            if row in failed:
+                finishes[request] = "failed"
+                continue
             if request in ended:
-                finishes[request] = "judged"
+                finishes[request] = ended[request]
                 continue
             request.generated.append(token)
-            if token in self.checkpoint.eos_ids:
+            if token in eos_ids and not request.sampling.ignore_eos:
                 finishes[request] = "stop"
             elif len(request.generated) >= request.max_tokens:
                 finishes[request] = "length"
         if END in self.looks:
-            finished = [r for r in finishes if finishes[r] != "judged"]
+            finished = [r for r in finishes if finishes[r] in ("stop", "length")]
             if finished:
                 slots = [self._running.index(request) for request in finished]
-                for request in self._observe_slots(END, slots):
-                    finishes[request] = "judged"
-        for request in requests:
+                finishes |= self._observe_slots(END, slots)
+        for request, of_token in zip(requests, logprobs, strict=True):
             finish = finishes.get(request)
             if finish is None:
-                self._steps.append(Step(request, token=request.generated[-1]))
+                self._steps.append(Step(request, request.generated[-1], logprobs=of_token))
+            elif finish in ("stop", "length"):
+                self._end(request, finish, request.generated[-1], of_token)
             else:
-                emitted = None if finish == "judged" else request.generated[-1]
-                self._end(request, finish, emitted)
+                self._end(request, finish)
 
-    def _end(self, request: Request, finish: Finish, token: int | None = None) -> None:
+    def _end(
+        self,
+        request: Request,
+        finish: Finish,
+        token: int | None = None,
+        logprobs: TokenLogprobs | None = None,
+    ) -> None:
         """Report a request's end and give its slot, if it has one, to the last one."""
-        self._steps.append(Step(request, token, finish))
+        request.finish = finish
+        self._steps.append(Step(request, token, finish, logprobs))
         if request not in self._running:
             return
         slot = self._running.index(request)
+        if finish == "failed":
+            self._cache.clear(slot)
         with self._lock:
             last = self._running.pop()
             if last is not request:

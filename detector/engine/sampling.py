@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import cast
 
 import torch
 from torch import Tensor
 from transformers import (
+    LogitsProcessor,
     LogitsProcessorList,
+    MinNewTokensLengthLogitsProcessor,
+    RepetitionPenaltyLogitsProcessor,
     TemperatureLogitsWarper,
     TopKLogitsWarper,
     TopPLogitsWarper,
@@ -17,10 +20,54 @@ from transformers import (
 from detector.engine.request import Request
 from detector.manifest import Sampling
 
+_GREEDY_BELOW = 1e-5
+"""Logits divided by a temperature below this leave the range of float32."""
 
-def processors(sampling: Sampling) -> LogitsProcessorList:
-    """Transformers' own warpers, in the order in which `generate` applies them."""
+
+class ResponsePenaltyLogitsProcessor(LogitsProcessor):
+    """OpenAI's penalties on the tokens of the response so far.
+
+    A token that stands in it loses `presence`, and `frequency` for each time it does.
+    """
+
+    def __init__(self, n_prompt: int, presence: float, frequency: float) -> None:
+        self._n_prompt = n_prompt
+        self._presence = presence
+        self._frequency = frequency
+
+    def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.FloatTensor:
+        """Of one sequence: ids (1, n), prompt included, and scores (1, vocabulary)."""
+        tokens, counts = input_ids[0, self._n_prompt :].unique(return_counts=True)
+        penalised = scores.clone()
+        penalised[0, tokens] -= self._presence + self._frequency * counts
+        return cast("torch.FloatTensor", penalised)
+
+
+def is_greedy(sampling: Sampling) -> bool:
+    return sampling.temperature < _GREEDY_BELOW
+
+
+def processors(
+    request: Request, eos_ids: Collection[int], device: torch.device
+) -> LogitsProcessorList:
+    """What a request asks for, transformers' own where there is one, in the order in which
+    `generate` applies them. Empty for a greedy request that asks for nothing.
+    """
+    sampling, n_prompt = request.sampling, len(request.prompt)
     chain = LogitsProcessorList()
+    if sampling.repetition_penalty != 1.0:
+        chain.append(RepetitionPenaltyLogitsProcessor(sampling.repetition_penalty))
+    presence, frequency = sampling.presence_penalty, sampling.frequency_penalty
+    if presence or frequency:
+        chain.append(ResponsePenaltyLogitsProcessor(n_prompt, presence, frequency))
+    if sampling.min_tokens and eos_ids:
+        chain.append(
+            MinNewTokensLengthLogitsProcessor(
+                n_prompt, sampling.min_tokens, sorted(eos_ids), device=str(device)
+            )
+        )
+    if is_greedy(sampling):
+        return chain
     if sampling.temperature != 1.0:
         chain.append(TemperatureLogitsWarper(sampling.temperature))
     if sampling.top_k:
@@ -42,27 +89,46 @@ def likelihood(logits: Tensor, tokens: Sequence[int]) -> Tensor:
     return torch.stack([-chosen, p.amax(-1), -(p * log_p).sum(-1)], 1).double().cpu()
 
 
-def draw(logits: Tensor, requests: Sequence[Request]) -> list[int]:
-    """The next token of each request from its row of logits (n, vocabulary).
+def draw(
+    logits: Tensor, requests: Sequence[Request], eos_ids: Collection[int]
+) -> tuple[list[int], set[int]]:
+    """The next token of each request from its row of logits (n, vocabulary), and the rows
+    from which none can be drawn: NaN or an infinity is their largest value.
 
     A request with a seed draws the same tokens alone or in a batch: its generator is its
     own and lives on the CPU.
     """
-    tokens: list[int] = logits.argmax(-1).tolist()
+    # NaN and infinities show in the maximum, so one reduction draws and checks the batch.
+    best = logits.max(-1)
+    tokens, finite = torch.stack([best.indices, best.values.isfinite().long()]).tolist()
+    failed = {row for row, is_finite in enumerate(finite) if not is_finite}
     for row, request in enumerate(requests):
-        if request.sampling.temperature == 0.0:
-            continue
         if request.processors is None:
-            request.processors = processors(request.sampling)
-            request.generator = torch.Generator()
-            if request.seed is None:
-                request.generator.seed()
-            else:
-                request.generator.manual_seed(request.seed)
-        ids = torch.empty((1, 0), dtype=torch.long, device=logits.device)
-        # The warpers in use look at scores alone, so the ids they ask for stay empty.
-        scores = cast("torch.FloatTensor", logits[row : row + 1].float())
-        warped = request.processors(cast("torch.LongTensor", ids), scores)
-        probabilities = warped.softmax(-1)[0].cpu()
-        tokens[row] = int(torch.multinomial(probabilities, 1, generator=request.generator))
-    return tokens
+            request.processors = processors(request, eos_ids, logits.device)
+        greedy = is_greedy(request.sampling)
+        if row in failed or (greedy and not request.processors):
+            continue
+        ids = torch.tensor([[*request.prompt, *request.generated]], device=logits.device)
+        scores = request.processors(
+            cast("torch.LongTensor", ids),
+            cast("torch.FloatTensor", logits[row : row + 1].float()),
+        )[0]
+        value, token = scores.max(-1)
+        if not bool(value.isfinite()):
+            failed.add(row)
+        elif greedy:
+            tokens[row] = int(token)
+        else:
+            tokens[row] = _sample(scores, request)
+    return tokens, failed
+
+
+def _sample(scores: Tensor, request: Request) -> int:
+    if request.generator is None:
+        request.generator = torch.Generator()
+        if request.seed is None:
+            request.generator.seed()
+        else:
+            request.generator.manual_seed(request.seed)
+    probabilities = scores.softmax(-1).cpu()
+    return int(torch.multinomial(probabilities, 1, generator=request.generator))

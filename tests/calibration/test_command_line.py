@@ -16,6 +16,7 @@ from calibration.questions import read_questions
 from calibration.timing import fit_cost
 from detector import artifact as artifacts
 from detector.engine.engine import Engine
+from detector.errors import EngineError
 from detector.manifest import Context, Sampling
 from detector.trajectory import PROMPT
 from tests.tiny import tiny_checkpoint
@@ -268,3 +269,24 @@ def test_groups_by_length_and_by_field(
         assert all(f"  {group.name} (" in shown for group in groups)
     assert "text field 'nothing'" in failing(capsys, *fit, "--group-by", "nothing")
     assert "of group '" in failing(capsys, *fit, "--group-by", "length", "--alpha", "0.01")
+
+
+def test_nan_names_the_question_by_its_key(tmp_path: Path) -> None:
+    (tmp_path / "q.jsonl").write_text('{"question": "2 + 2?"}\n{"question": "3 ~ 1?"}\n')
+    questions, source = read_questions(tmp_path / "q.jsonl")
+    checkpoint = tiny_checkpoint()
+    embeddings = checkpoint.model.get_input_embeddings()
+    assert isinstance(embeddings, torch.nn.Embedding)
+    with torch.no_grad():
+        embeddings.weight[checkpoint.tokenizer.encode("~")] = torch.nan
+    for looks in ((PROMPT,), (PROMPT, 3)):
+        with pytest.raises(EngineError, match=f"question {questions[1].key} of q are NaN"):
+            collect(
+                checkpoint,
+                questions,
+                source,
+                tmp_path / str(len(looks)),
+                context=Context(max_tokens=3),
+                looks=looks,
+                max_length=512,
+            )

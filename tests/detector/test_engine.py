@@ -228,7 +228,7 @@ def test_submit_refuses_what_cannot_fit_and_what_must_wait_too_long(
         engine.submit(Request(prompt(60, 0), max_tokens=5))
     engine.submit(Request(prompt(60, 0), max_tokens=4))
     engine.submit(Request(prompt(3, 0)))
-    with pytest.raises(CapacityError, match="2 requests wait"):
+    with pytest.raises(CapacityError, match="2 of 2 places are taken, 1 more"):
         engine.submit(Request(prompt(3, 0)))
     assert engine.capacity().n_waiting == 2
     drain(engine)

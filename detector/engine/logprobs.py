@@ -1,0 +1,44 @@
+"""Log-probabilities of drawn tokens and of those that were most likely."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class TokenLogprobs:
+    """What the model said of one drawn token: natural logarithms, before temperature,
+    penalties and whatever else changes the draw.
+
+    `top` holds the most likely tokens with theirs, most likely first; the drawn token need
+    not be among them.
+    """
+
+    token: int
+    logprob: float
+    top: tuple[tuple[int, float], ...]
+
+
+def token_logprobs(
+    logits: Tensor, tokens: Sequence[int], n_top: Sequence[int | None]
+) -> list[TokenLogprobs | None]:
+    """Of each row of logits (n, vocabulary) and its token, with the `n_top` most likely.
+
+    None where `n_top` is None; those rows cost nothing.
+    """
+    rows = [row for row, n in enumerate(n_top) if n is not None]
+    result: list[TokenLogprobs | None] = [None] * len(tokens)
+    if not rows:
+        return result
+    log_p = logits[rows].float().log_softmax(-1)
+    drawn = log_p[torch.arange(len(rows)), [tokens[row] for row in rows]].tolist()
+    most = min(max(n_top[row] or 0 for row in rows), log_p.shape[-1])
+    values, ids = log_p.topk(most)
+    for row, logprob, top_ids, top in zip(rows, drawn, ids.tolist(), values.tolist(), strict=True):
+        likely = list(zip(top_ids, top, strict=True))[: n_top[row]]
+        result[row] = TokenLogprobs(tokens[row], logprob, tuple(likely))
+    return result

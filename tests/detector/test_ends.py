@@ -1,0 +1,246 @@
+"""How requests end other than by their tokens: deadlines, NaN, refused first requests."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from detector.engine.checkpoint import Checkpoint
+from detector.engine.engine import Engine
+from detector.engine.request import Request
+from detector.errors import CapacityError, PromptTooLongError
+from detector.manifest import Sampling
+from detector.trajectory import END, PROMPT, PROMPT_LOOKS
+from tests.detector.test_engine import LOOKS, Seen, drain, plain_greedy, prompt
+from tests.tiny import tiny_checkpoint
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def poisoned(token: int) -> Checkpoint:
+    """The tiny model with NaN as one token's embedding."""
+    checkpoint = tiny_checkpoint()
+    embeddings = checkpoint.model.get_input_embeddings()
+    assert isinstance(embeddings, torch.nn.Embedding)
+    with torch.no_grad():
+        embeddings.weight[token] = torch.nan
+    return checkpoint
+
+
+def with_token(ids: tuple[int, ...], token: int, position: int) -> tuple[int, ...]:
+    return (*ids[:position], token, *ids[position + 1 :])
+
+
+# Deadlines
+
+
+def test_deadlines_end_waiting_and_running_requests_alone(checkpoint: Checkpoint) -> None:
+    clock = Clock()
+    engine = Engine(checkpoint, n_slots=2, max_length=128, clock=clock)
+    running = Request(prompt(5, 1), max_tokens=50, timeout_seconds=3.0)
+    staying = Request(prompt(6, 2), max_tokens=12)
+    waiting = Request(prompt(7, 3), timeout_seconds=2.0)
+    engine.submit(running, staying, waiting)
+    ends: dict[Request, float] = {}
+    while engine.busy:
+        for step in engine.step():
+            if step.finish is not None:
+                ends[step.request] = clock.now
+        clock.now += 1.0
+    engine.close()
+    assert (running.finish, waiting.finish, staying.finish) == ("expired", "expired", "length")
+    assert (ends[running], ends[waiting]) == (103.0, 102.0)
+    # The first step gives two tokens, by prefill and decode; each later one gives one.
+    assert running.generated == plain_greedy(checkpoint, running.prompt, 4)
+    assert waiting.generated == []
+    assert staying.generated == plain_greedy(checkpoint, staying.prompt, 12)
+
+
+def test_a_deadline_ends_a_long_prompt_between_its_chunks(checkpoint: Checkpoint) -> None:
+    clock = Clock()
+    engine = Engine(checkpoint, n_slots=1, max_length=256, prefill_tokens=16, clock=clock)
+    long = Request(prompt(200, 1), timeout_seconds=1.0)
+    after = Request(prompt(9, 2), max_tokens=5)
+    engine.submit(long, after)
+    engine.step()
+    clock.now += 1.0
+    drain(engine)
+    engine.close()
+    assert long.finish == "expired"
+    assert after.generated == plain_greedy(checkpoint, after.prompt, 5)
+
+
+# NaN
+
+
+@pytest.mark.parametrize("prefill_tokens", [16, 512])
+def test_nan_in_a_prompt_fails_that_request_alone(prefill_tokens: int) -> None:
+    """Twelve requests share three slots; those that come after a failed one reuse its slot,
+    where a NaN left behind would spread through the mask.
+    """
+    checkpoint = poisoned(200)
+    sound = [
+        Request(tuple(t % 200 or 1 for t in prompt(4 + 3 * n, n)), max_tokens=9) for n in range(8)
+    ]
+    broken = [Request(with_token(prompt(50, n), 200, 10 * n), max_tokens=9) for n in range(4)]
+    seen = Seen()
+    engine = Engine(
+        checkpoint,
+        looks=LOOKS,
+        observer=seen,
+        n_slots=3,
+        max_length=128,
+        prefill_tokens=prefill_tokens,
+    )
+    for n, request in enumerate(broken):
+        engine.submit(request, *sound[2 * n : 2 * n + 2])
+    _, finishes = drain(engine)
+    engine.close()
+    assert {finishes[request] for request in broken} == {"failed"}
+    assert all(request.generated == [] for request in broken)
+    assert not any(request in broken for request, _ in seen.trajectories)
+    for request in sound:
+        assert request.generated == plain_greedy(checkpoint, request.prompt, 9)
+
+
+def test_nan_in_mid_generation_fails_that_request_alone(checkpoint: Checkpoint) -> None:
+    asked = [prompt(10 + n, n) for n in range(6)]
+    solo = [plain_greedy(checkpoint, ids, 12) for ids in asked]
+    others = {token for ids in asked for token in ids} | {t for r in solo[1:] for t in r}
+    position, token = next((n, t) for n, t in enumerate(solo[0]) if n > 1 and t not in others)
+    engine = Engine(poisoned(token), n_slots=4, max_length=128)
+    requests = [Request(ids, max_tokens=12) for ids in asked]
+    engine.submit(*requests)
+    drain(engine)
+    engine.close()
+    assert requests[0].finish == "failed"
+    assert requests[0].generated == solo[0][: position + 1]
+    assert [request.generated for request in requests[1:]] == solo[1:]
+
+
+def test_a_draw_that_fails_fails_that_request_alone(checkpoint: Checkpoint) -> None:
+    """A penalty that takes the logits out of the range of float32."""
+    engine = Engine(checkpoint, n_slots=4, max_length=128)
+    extreme = Sampling(temperature=1.0, repetition_penalty=1e-300)
+    requests = [
+        Request(prompt(8, 1), max_tokens=6),
+        Request(prompt(8, 2), max_tokens=6, sampling=extreme, seed=0),
+        Request(prompt(8, 3), max_tokens=6),
+    ]
+    engine.submit(*requests)
+    drain(engine)
+    engine.close()
+    assert [request.finish for request in requests] == ["length", "failed", "length"]
+    for request in requests[::2]:
+        assert request.generated == plain_greedy(checkpoint, request.prompt, 6)
+
+
+def test_a_trace_of_nan_fails_and_is_not_judged() -> None:
+    seen = Seen()
+    engine = Engine(poisoned(200), looks=(PROMPT, END), observer=seen, max_length=128)
+    broken = Request(with_token(prompt(9, 1), 200, 3), response=(5, 6))
+    sound = Request((1, 2, 3), response=(5, 6))
+    engine.submit(broken, sound)
+    drain(engine)
+    engine.close()
+    assert (broken.finish, sound.finish) == ("failed", "traced")
+    assert {request for request, _ in seen.trajectories} == {sound}
+
+
+def test_nan_in_a_question_judged_apart_fails_its_request() -> None:
+    engine = Engine(
+        poisoned(200), looks=(PROMPT,), observer=Seen(), max_length=128, prefill_tokens=32
+    )
+    requests = [Request((1,) * n, max_tokens=4, question=(200, 7)) for n in (5, 90)]
+    engine.submit(*requests)
+    drain(engine)
+    engine.close()
+    assert [(r.finish, r.generated) for r in requests] == [("failed", []), ("failed", [])]
+
+
+# Several requests for one prompt
+
+
+def several(n: int, first: Request) -> list[Request]:
+    more = [
+        Request(
+            first.prompt, max_tokens=first.max_tokens, sampling=first.sampling, seed=s, first=first
+        )
+        for s in range(1, n)
+    ]
+    return [first, *more]
+
+
+@pytest.mark.parametrize("n_slots", [1, 2, 8])
+def test_requests_for_one_prompt_are_judged_once(checkpoint: Checkpoint, n_slots: int) -> None:
+    seen = Seen()
+    engine = Engine(checkpoint, looks=LOOKS, observer=seen, n_slots=n_slots, max_length=128)
+    sampling = Sampling(temperature=1.0)
+    first = Request(prompt(20, 1), max_tokens=8, sampling=sampling, seed=0, question=prompt(5, 2))
+    requests = several(5, first)
+    engine.submit(*requests)
+    drain(engine)
+    assert {r for r, look in seen.trajectories if look in PROMPT_LOOKS} == {first}
+    assert {r for r, look in seen.trajectories if look == 4} == set(requests)
+    for request in requests:
+        alone = Request(first.prompt, max_tokens=8, sampling=sampling, seed=request.seed)
+        engine.submit(alone)
+        drain(engine)
+        assert request.generated == alone.generated
+    engine.close()
+    assert len({tuple(request.generated) for request in requests}) == 5
+
+
+def test_a_refused_first_request_ends_the_others_before_their_prefill(
+    checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = Request(prompt(20, 1), max_tokens=8)
+    requests = several(4, first)
+    engine = Engine(checkpoint, looks=LOOKS, observer=Seen(ends={first: PROMPT}), max_length=128)
+    n_rows: list[int] = []
+    forward_rows = engine._forward_rows
+
+    def counted(rows: Any, starting: Any) -> Any:
+        n_rows.append(len(rows))
+        return forward_rows(rows, starting)
+
+    monkeypatch.setattr(engine, "_forward_rows", counted)
+    engine.submit(*requests)
+    drain(engine)
+    engine.close()
+    assert [request.finish for request in requests] == ["judged"] * 4
+    assert n_rows == [1]
+
+
+def test_a_first_request_cancelled_while_waiting_takes_the_others_along(
+    checkpoint: Checkpoint,
+) -> None:
+    requests = several(3, Request(prompt(20, 1), max_tokens=8))
+    engine = Engine(checkpoint, looks=LOOKS, observer=Seen(), max_length=128)
+    engine.submit(*requests)
+    engine.cancel(requests[0])
+    drain(engine)
+    engine.close()
+    assert [request.finish for request in requests] == ["cancelled"] * 3
+
+
+def test_several_requests_are_queued_all_or_none(checkpoint: Checkpoint) -> None:
+    engine = Engine(checkpoint, max_length=64, max_queue=3)
+    engine.submit(Request(prompt(3, 0)))
+    with pytest.raises(CapacityError, match="1 of 3 places are taken, 3 more"):
+        engine.submit(*several(3, Request(prompt(3, 1))))
+    with pytest.raises(PromptTooLongError):
+        engine.submit(Request(prompt(3, 1)), Request(prompt(60, 1), max_tokens=9))
+    assert engine.capacity().n_waiting == 1
+    engine.submit(*several(2, Request(prompt(3, 1))))
+    assert engine.capacity().n_waiting == 3
+    drain(engine)
+    engine.close()

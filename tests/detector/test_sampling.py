@@ -1,0 +1,201 @@
+"""Penalties, minimum lengths and log-probabilities, against plain transformers."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from detector.engine.checkpoint import Checkpoint
+from detector.engine.engine import Engine
+from detector.engine.logprobs import TokenLogprobs
+from detector.engine.request import Request
+from detector.engine.sampling import ResponsePenaltyLogitsProcessor, processors
+from detector.manifest import Sampling
+from tests.detector.test_engine import drain, plain_greedy, prompt
+from tests.tiny import tiny_checkpoint
+
+N_TOKENS = 16
+PENALTIES = Sampling(repetition_penalty=1.3, presence_penalty=0.7, frequency_penalty=1.1)
+EVERYTHING = Sampling(
+    temperature=0.8,
+    top_p=0.9,
+    top_k=40,
+    repetition_penalty=0.9,
+    presence_penalty=-0.5,
+    frequency_penalty=1.5,
+    min_tokens=5,
+)
+
+
+@pytest.fixture(scope="module")
+def checkpoint() -> Checkpoint:
+    return tiny_checkpoint()
+
+
+@pytest.fixture(scope="module")
+def engine(checkpoint: Checkpoint) -> Iterator[Engine]:
+    engine = Engine(checkpoint, n_slots=8, max_length=256)
+    yield engine
+    engine.close()
+
+
+def generated(engine: Engine, *requests: Request) -> list[list[int]]:
+    engine.submit(*requests)
+    drain(engine)
+    return [request.generated for request in requests]
+
+
+def generate(checkpoint: Checkpoint, ids: tuple[int, ...], **options: Any) -> list[int]:
+    model: Any = checkpoint.model
+    options = {"max_new_tokens": N_TOKENS, "do_sample": False} | options
+    return [int(token) for token in model.generate(torch.tensor([ids]), **options)[0, len(ids) :]]
+
+
+@torch.inference_mode()
+def plain_logits(checkpoint: Checkpoint, request: Request) -> Tensor:
+    """The logits before each generated token, (tokens, vocabulary)."""
+    ids = torch.tensor([[*request.prompt, *request.generated]])
+    logits: Tensor = checkpoint.model(ids).logits[0]
+    return logits[len(request.prompt) - 1 : -1]
+
+
+def with_end_at(checkpoint: Checkpoint, ids: tuple[int, ...], position: int) -> Checkpoint:
+    """The checkpoint with the token that greedy decoding gives at `position` as an end too."""
+    ended = tiny_checkpoint()
+    token = plain_greedy(checkpoint, ids, position + 1)[position]
+    config: Any = ended.model.generation_config
+    config.eos_token_id = [0, token]
+    return ended
+
+
+@pytest.mark.parametrize("penalty", [0.5, 1.2, 2.0])
+def test_repetition_penalty_is_transformers_own(
+    checkpoint: Checkpoint, engine: Engine, penalty: float
+) -> None:
+    ids = prompt(12, 1)
+    sampling = Sampling(repetition_penalty=penalty)
+    (tokens,) = generated(engine, Request(ids, max_tokens=N_TOKENS, sampling=sampling))
+    assert tokens == generate(checkpoint, ids, repetition_penalty=penalty)
+    assert tokens != plain_greedy(checkpoint, ids, N_TOKENS)
+
+
+def test_openai_penalties_equal_their_definition(checkpoint: Checkpoint, engine: Engine) -> None:
+    sampling = Sampling(presence_penalty=1.5, frequency_penalty=0.8)
+    request = Request(prompt(12, 1), max_tokens=40, sampling=sampling)
+    generated(engine, request)
+    logits = plain_logits(checkpoint, request)
+    for position, token in enumerate(request.generated):
+        penalised = logits[position].clone()
+        for seen, count in Counter(request.generated[:position]).items():
+            penalised[seen] -= 1.5 + 0.8 * count
+        assert token == int(penalised.argmax())
+
+
+@given(
+    st.lists(st.integers(0, 9), max_size=20),
+    st.integers(0, 20),
+    st.floats(-2, 2),
+    st.floats(-2, 2),
+)
+def test_response_penalties_spare_the_prompt(
+    ids: list[int], n_prompt: int, presence: float, frequency: float
+) -> None:
+    penalise = ResponsePenaltyLogitsProcessor(n_prompt, presence, frequency)
+    scores: Any = torch.arange(10.0)[None]
+    given_ids: Any = torch.tensor([ids], dtype=torch.long)
+    counts = Counter(ids[n_prompt:])
+    expected = [
+        score - (presence + frequency * counts[token] if token in counts else 0)
+        for token, score in enumerate(range(10))
+    ]
+    torch.testing.assert_close(penalise(given_ids, scores)[0], torch.tensor(expected).float())
+    assert torch.equal(scores[0], torch.arange(10.0))
+
+
+def test_min_tokens_is_transformers_own(checkpoint: Checkpoint) -> None:
+    ids = prompt(12, 1)
+    ended = with_end_at(checkpoint, ids, 3)
+    engine = Engine(ended, n_slots=2, max_length=256)
+    short, long = generated(
+        engine,
+        Request(ids, max_tokens=N_TOKENS),
+        Request(ids, max_tokens=N_TOKENS, sampling=Sampling(min_tokens=9)),
+    )
+    engine.close()
+    assert len(short) <= 4
+    assert short == generate(ended, ids)
+    assert len(long) >= 9
+    assert long == generate(ended, ids, min_new_tokens=9)
+
+
+def test_ignored_end_tokens_end_nothing(checkpoint: Checkpoint) -> None:
+    ids = prompt(12, 1)
+    engine = Engine(with_end_at(checkpoint, ids, 3), n_slots=2, max_length=256)
+    request = Request(ids, max_tokens=N_TOKENS, sampling=Sampling(ignore_eos=True))
+    (tokens,) = generated(engine, request)
+    engine.close()
+    assert request.finish == "length"
+    assert tokens == generate(checkpoint, ids, eos_token_id=256)
+
+
+def test_a_mixed_batch_gives_each_what_it_gets_alone(
+    checkpoint: Checkpoint, engine: Engine
+) -> None:
+    def requests() -> list[Request]:
+        samplings = [Sampling(), PENALTIES, EVERYTHING, Sampling(temperature=1.0), Sampling()]
+        return [
+            Request(prompt(5 + 9 * n, n), max_tokens=N_TOKENS, sampling=sampling, seed=n)
+            for n, sampling in enumerate(samplings)
+        ]
+
+    alone = [generated(engine, request)[0] for request in requests()]
+    assert generated(engine, *requests()) == alone
+    assert alone[0] == plain_greedy(checkpoint, prompt(5, 0), N_TOKENS)
+
+
+def test_a_request_that_asks_for_nothing_costs_nothing() -> None:
+    cpu = torch.device("cpu")
+    assert not processors(Request((1,)), {0}, cpu)
+    assert not processors(Request((1,), sampling=Sampling(ignore_eos=True)), {0}, cpu)
+    assert len(processors(Request((1,), sampling=EVERYTHING), {0}, cpu)) == 6
+
+
+def test_next_to_no_temperature_is_greedy(checkpoint: Checkpoint, engine: Engine) -> None:
+    sampling = Sampling(temperature=1e-40)
+    (tokens,) = generated(engine, Request(prompt(9, 2), max_tokens=8, sampling=sampling))
+    assert tokens == plain_greedy(checkpoint, prompt(9, 2), 8)
+
+
+def test_logprobs_are_those_of_the_model_before_the_sampling(
+    checkpoint: Checkpoint, engine: Engine
+) -> None:
+    requests = [
+        Request(prompt(11, n), max_tokens=8, sampling=sampling, seed=n, n_logprobs=n_top)
+        for n, (sampling, n_top) in enumerate(
+            [(Sampling(), 0), (Sampling(), None), (EVERYTHING, 5), (PENALTIES, 20)]
+        )
+    ]
+    engine.submit(*requests)
+    seen: dict[Request, list[TokenLogprobs | None]] = {request: [] for request in requests}
+    while engine.busy:
+        for step in engine.step():
+            seen[step.request].append(step.logprobs)
+    for request in requests:
+        if request.n_logprobs is None:
+            assert seen[request] == [None] * len(request.generated)
+            continue
+        expected = plain_logits(checkpoint, request).log_softmax(-1)
+        for token, row, logprobs in zip(request.generated, expected, seen[request], strict=True):
+            assert logprobs is not None
+            assert logprobs.token == token
+            assert logprobs.logprob == pytest.approx(float(row[token]), abs=1e-4)
+            top = row.topk(request.n_logprobs)
+            assert [token for token, _ in logprobs.top] == top.indices.tolist()
+            assert [p for _, p in logprobs.top] == pytest.approx(top.values.tolist(), abs=1e-4)
