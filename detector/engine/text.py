@@ -8,6 +8,7 @@ from jinja2 import TemplateError
 from tokenizers.decoders import DecodeStream
 from transformers import PreTrainedTokenizerFast
 
+from detector.engine.token_bytes import TokenBytes
 from detector.errors import CheckpointError, InvalidRequestError
 
 CHAT = "chat"
@@ -38,6 +39,7 @@ class Text:
             )
         self.template = template
         self._tokenizer = tokenizer
+        self._token_bytes = TokenBytes(tokenizer)
 
     def encode_question(self, question: str) -> tuple[int, ...]:
         """A question rendered alone, ready for the response. White space at its ends is
@@ -82,6 +84,10 @@ class Text:
 
     def decode(self, ids: Sequence[int]) -> str:
         return str(self._tokenizer.decode(list(ids), skip_special_tokens=True))
+
+    def token_bytes(self, token: int) -> bytes:
+        """What one token stands for, which need not be whole characters."""
+        return self._token_bytes.of(token)
 
     def stream(self) -> TextStream:
         return TextStream(self._tokenizer)
