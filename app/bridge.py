@@ -6,45 +6,60 @@ import asyncio
 import logging
 import threading
 import traceback
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 
 from app.guard import Guard, Judgement
 from detector.engine.engine import Engine
 from detector.engine.request import Request, Step
-from detector.errors import EngineError
+from detector.errors import DeadlineError, EngineError, TrajGuardError
 
 log = logging.getLogger(__name__)
 
 _FAILED = "the engine failed on this request's batch: try again; the service log has details"
 _STOPPED = "the service is shutting down: try again on another replica"
+_NAN = (
+    "the model's numbers for this request are NaN or infinite, so no token can be drawn: "
+    "use milder penalties, if it names any, or word it otherwise"
+)
 
 
 class Steps:
-    """One request's steps as they come, for one asyncio task.
+    """The steps of requests submitted together, as they come, for one asyncio task.
 
-    Iterate to the end, or call `close` to cancel what is left.
+    Iterate to the end of all of them, or call `close` to cancel what is left. When one of
+    them fails or passes its deadline, the others are cancelled and its error is raised.
     """
 
-    def __init__(self, bridge: Bridge, judgement: Judgement) -> None:
-        self.judgement = judgement
+    def __init__(self, bridge: Bridge, judgements: Sequence[Judgement]) -> None:
         self._bridge = bridge
         self._loop = asyncio.get_running_loop()
         self._queue: asyncio.Queue[Step | EngineError] = asyncio.Queue()
-        self._ended = False
+        self._open = {judgement.request for judgement in judgements}
 
     async def __aiter__(self) -> AsyncIterator[Step]:
-        while not self._ended:
+        while self._open:
             step = await self._queue.get()
             if isinstance(step, EngineError):
-                self._ended = True
+                self._open.clear()
                 raise step
-            self._ended = step.finish is not None
+            if step.request not in self._open:
+                continue
+            if step.finish is not None:
+                self._open.discard(step.request)
+                if error := _error_of(step):
+                    self.close()
+                    raise error
             yield step
 
+    def leave(self, request: Request) -> None:
+        """Cancel one of the requests, if it has not ended; its steps come no more."""
+        if request in self._open:
+            self._open.discard(request)
+            self._bridge.engine.cancel(request)
+
     def close(self) -> None:
-        if not self._ended:
-            self._ended = True
-            self._bridge.cancel(self)
+        for request in tuple(self._open):
+            self.leave(request)
 
     def put(self, step: Step | EngineError) -> None:
         """From the engine's thread."""
@@ -73,26 +88,26 @@ class Bridge:
         self._thread.join()
         self.engine.close()
 
-    def submit(self, judgement: Judgement) -> Steps:
-        """Queue a request. Raises what `Engine.submit` raises, and EngineError when
-        stopping, before anything is promised to the client.
+    def submit(self, *judgements: Judgement) -> Steps:
+        """Queue requests, all or none. Raises what `Engine.submit` raises, and EngineError
+        when stopping, before anything is promised to the client.
         """
-        steps = Steps(self, judgement)
+        steps = Steps(self, judgements)
+        requests = [judgement.request for judgement in judgements]
         with self._wake:
             if self._stopping:
                 raise EngineError(_STOPPED)
-            self._guard.watch(judgement)
-            self._open[judgement.request] = steps
+            for judgement in judgements:
+                self._guard.watch(judgement)
+                self._open[judgement.request] = steps
             try:
-                self.engine.submit(judgement.request)
+                self.engine.submit(*requests)
             except BaseException:
-                self._forget(judgement.request)
+                for request in requests:
+                    self._forget(request)
                 raise
             self._wake.notify()
         return steps
-
-    def cancel(self, steps: Steps) -> None:
-        self.engine.cancel(steps.judgement.request)
 
     def _run(self) -> None:
         while True:
@@ -112,6 +127,8 @@ class Bridge:
 
     def _deliver(self, step: Step) -> None:
         steps = self._open[step.request]
+        if step.finish == "failed":
+            log.error("a request failed: its logits or hidden states are NaN or infinite")
         if step.finish is not None:
             self._forget(step.request)
         steps.put(step)
@@ -124,4 +141,21 @@ class Bridge:
                 steps.put(error)
 
     def _forget(self, request: Request) -> None:
-        self._guard.forget(self._open.pop(request).judgement)
+        del self._open[request]
+        self._guard.forget(request)
+
+
+def _error_of(step: Step) -> TrajGuardError | None:
+    """What a request's end has to say to the client as an error, if anything."""
+    request = step.request
+    if step.finish == "failed":
+        return EngineError(_NAN)
+    if step.finish == "expired":
+        n = len(request.generated)
+        got = f"made {n} tokens" if n else "did not get to its first token"
+        return DeadlineError(
+            f"the request {got} in its {request.timeout_seconds:g} seconds: allow more time, "
+            "lower max_tokens, or try again when the service has less to do",
+            param="trajguard.timeout_seconds",
+        )
+    return None

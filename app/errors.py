@@ -15,12 +15,19 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
-from detector.errors import CapacityError, EngineError, RequestError, TrajGuardError
+from detector.errors import (
+    CapacityError,
+    DeadlineError,
+    EngineError,
+    RequestError,
+    TrajGuardError,
+)
 
 _STATUS: dict[type[TrajGuardError], int] = {
     RequestError: 400,
     CapacityError: 429,
     EngineError: 500,
+    DeadlineError: 504,
 }
 _CODES = {404: "not_found", 405: "method_not_allowed", 413: "body_too_large"}
 _ECHOED_TEXTS = {"role", "mode", "type"}

@@ -25,7 +25,10 @@ Message = Mapping[str, str]
 
 @dataclass
 class Judgement:
-    """A request to the engine and what has been judged of it so far."""
+    """A request to the engine and what has been judged of it so far.
+
+    `others` are of the same prompt: what is judged of it here holds for them too.
+    """
 
     request: Request
     mode: Mode
@@ -35,6 +38,31 @@ class Judgement:
     looks: list[LookScore] = field(default_factory=list)
     verdict: Verdict | None = None
     decision: Decision | None = None
+    others: list[Judgement] = field(default_factory=list)
+
+
+def choices(judgement: Judgement, n: int) -> list[Judgement]:
+    """The judgement and n - 1 `others` for as many more responses to its prompt.
+
+    Seeds count up from the first one's, so that responses differ and can be had again.
+    """
+    first = judgement.request
+    judgement.others = [
+        replace(
+            judgement,
+            request=replace(
+                first,
+                first=first,
+                question=None,
+                seed=None if first.seed is None else first.seed + index,
+                generated=[],
+            ),
+            looks=[],
+            others=[],
+        )
+        for index in range(1, n)
+    ]
+    return [judgement, *judgement.others]
 
 
 class Guard:
@@ -98,8 +126,8 @@ class Guard:
         """From now until `forget`, looks at the judgement's request are judged."""
         self._judgements[judgement.request] = judgement
 
-    def forget(self, judgement: Judgement) -> None:
-        self._judgements.pop(judgement.request, None)
+    def forget(self, request: Request) -> None:
+        self._judgements.pop(request, None)
 
     def observe(self, look: Look, requests: Sequence[Request], trajectories: Tensor) -> list[bool]:
         """The engine's observer: judge a batch at one look; True ends a generation."""
@@ -110,12 +138,13 @@ class Guard:
         ]
 
     def _judge(self, judgement: Judgement, scores: Sequence[LookScore]) -> bool:
-        for score in scores:
-            prompt = score.look in PROMPT_LOOKS
-            excluded = judgement.excluded_prompt if prompt else judgement.excluded_response
-            judgement.looks.append(replace(score, excluded=excluded))
-        judgement.verdict = self._detector.judge(judgement.looks, judgement.group)
-        judgement.decision = decide(judgement.verdict, judgement.mode)
+        """Add the scores of one look, and judge by all looks so far."""
+        at_prompt = scores[0].look in PROMPT_LOOKS
+        excluded = judgement.excluded_prompt if at_prompt else judgement.excluded_response
+        for each in (judgement, *judgement.others) if at_prompt else (judgement,):
+            each.looks += [replace(score, excluded=excluded) for score in scores]
+            each.verdict = self._detector.judge(each.looks, each.group)
+            each.decision = decide(each.verdict, each.mode)
         return judgement.decision == "refuse"
 
 

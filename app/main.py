@@ -79,8 +79,9 @@ def create_app(settings: Settings, load: Callable[[Settings], Service] = load_se
             400: "The request is at fault; `param` names the field.",
             413: "The body is too large.",
             429: "The queue is full; try again after `Retry-After` seconds.",
-            500: "The engine failed.",
+            500: "The engine failed, or the model's numbers for the request are NaN.",
             503: "Model and artifact are not loaded yet, or do not match.",
+            504: "The time allowed for the request is over.",
         }.items()
     }
     app = FastAPI(

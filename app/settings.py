@@ -76,6 +76,13 @@ class Settings(BaseSettings):
     )
     n_slots: int = Field(default=16, ge=1, description="requests that run at once")
     max_queue: int = Field(default=64, ge=1, description="requests that may wait; more get 429")
+    max_choices: int = Field(default=16, ge=1, description="choices a request may ask for as n")
+    timeout_seconds: float = Field(
+        default=600,
+        gt=0,
+        allow_inf_nan=False,
+        description="time a request may take, waiting included; it may ask for less",
+    )
     threads: int | None = Field(
         default=None, ge=1, description="CPU threads of the model (all cores)"
     )

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from app.policy import Mode
+from app.protocol.logprobs import ChoiceLogprobs
 from app.protocol.verdict import ChatVerdict
 
 FinishReason = Literal["stop", "length", "content_filter"]
@@ -54,6 +55,12 @@ class GuardOptions(BaseModel):
     fields: dict[str, str] = Field(
         default_factory=dict, description="fields of the question, for a grouped artifact"
     )
+    timeout_seconds: float | None = Field(
+        default=None,
+        gt=0,
+        allow_inf_nan=False,
+        description="time the request may take, if less than the service allows",
+    )
 
 
 class ChatRequest(BaseModel):
@@ -74,16 +81,19 @@ class ChatRequest(BaseModel):
     temperature: float | None = Field(default=None, ge=0, le=2)
     top_p: float | None = Field(default=None, gt=0, le=1)
     top_k: int | None = Field(default=None, ge=0)
+    repetition_penalty: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    presence_penalty: float | None = Field(default=None, ge=-2, le=2)
+    frequency_penalty: float | None = Field(default=None, ge=-2, le=2)
+    min_tokens: int | None = Field(default=None, ge=0)
+    ignore_eos: bool | None = None
+    n: int | None = Field(default=None, ge=1)
+    logprobs: bool | None = None
+    top_logprobs: int | None = Field(default=None, ge=0, le=20)
     seed: int | None = Field(default=None, ge=-(2**63), lt=2**63)
     stop: str | list[str] | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     trajguard: GuardOptions = GuardOptions()
-
-    n: Literal[1] | None = None
-    logprobs: Literal[False] | None = None
-    presence_penalty: Annotated[float, Field(ge=0, le=0)] | None = None
-    frequency_penalty: Annotated[float, Field(ge=0, le=0)] | None = None
 
     @property
     def stop_texts(self) -> list[str]:
@@ -109,10 +119,13 @@ class ResponseMessage(BaseModel):
 
 
 class Choice(BaseModel):
-    index: int = 0
+    index: int
     message: ResponseMessage
-    logprobs: None = None
+    logprobs: ChoiceLogprobs | None = None
     finish_reason: FinishReason
+    trajguard: ChatVerdict | None = Field(
+        default=None, description="the choice's own, when there are several", exclude_if=_absent
+    )
 
 
 class Usage(BaseModel):
@@ -129,7 +142,9 @@ class ChatCompletion(BaseModel):
     choices: list[Choice]
     usage: Usage
     trajguard: ChatVerdict | None = Field(
-        default=None, description="absent in shadow mode", exclude_if=_absent
+        default=None,
+        description="of the choice that is most OOD; absent in shadow mode",
+        exclude_if=_absent,
     )
 
 
@@ -140,9 +155,9 @@ class Delta(BaseModel):
 
 
 class ChunkChoice(BaseModel):
-    index: int = 0
+    index: int
     delta: Delta
-    logprobs: None = None
+    logprobs: ChoiceLogprobs | None = None
     finish_reason: FinishReason | None = None
 
 

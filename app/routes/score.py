@@ -20,6 +20,7 @@ async def score(body: ScoreRequest, service: ReadyService, metrics: AppMetrics) 
         response=body.response or "",
         fields=body.fields,
     )
+    judgement.request.timeout_seconds = service.settings.timeout_seconds
     steps = service.bridge.submit(judgement)
     async for _ in steps:
         pass

@@ -1,0 +1,74 @@
+"""One choice's response: from the engine's steps to pieces that may be shown."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from app.protocol.openai import FinishReason
+from app.stop_texts import StopTexts
+from detector.engine.logprobs import TokenLogprobs
+from detector.engine.request import Step
+from detector.engine.text import Text
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Some more of choice `index`'s response, and why it ended if it did.
+
+    `logprobs` are of the tokens that `text` begins to show.
+    """
+
+    index: int
+    text: str
+    logprobs: tuple[TokenLogprobs, ...] = ()
+    finish_reason: FinishReason | None = None
+
+
+class Response:
+    """Fed a request's steps, gives its pieces. Stop texts are looked for only after
+    `min_tokens`.
+    """
+
+    def __init__(self, index: int, text: Text, stop_texts: Sequence[str], min_tokens: int) -> None:
+        self.n_tokens = 0
+        self._index = index
+        self._text = text.stream()
+        self._stop_texts = StopTexts(stop_texts)
+        self._min_tokens = min_tokens
+        # Letters decoded and shown, and the tokens not yet shown with where each begins.
+        self._n_letters = 0
+        self._n_shown = 0
+        self._held: list[tuple[int, TokenLogprobs]] = []
+
+    def push(self, step: Step) -> Piece | None:
+        """What can be shown now, or None. After a finish reason there is no more."""
+        if step.finish == "judged":
+            return Piece(self._index, "", finish_reason="content_filter")
+        shown = "" if step.token is None else self._push_token(step, step.token)
+        finish_reason: FinishReason | None = None
+        if self._stop_texts.found:
+            finish_reason = "stop"
+        elif step.finish is not None:
+            finish_reason = "length" if step.finish == "length" else "stop"
+            shown += self._stop_texts.flush()
+        self._n_shown += len(shown)
+        logprobs = self._release(all_held=step.finish is not None and not self._stop_texts.found)
+        if not (shown or logprobs or finish_reason):
+            return None
+        return Piece(self._index, shown, logprobs, finish_reason)
+
+    def _push_token(self, step: Step, token: int) -> str:
+        self.n_tokens += 1
+        if step.finish == "stop":
+            return ""  # the end token is no part of the text
+        if step.logprobs is not None:
+            self._held.append((self._n_letters, step.logprobs))
+        text = self._text.push(token)
+        self._n_letters += len(text)
+        return text if self.n_tokens <= self._min_tokens else self._stop_texts.push(text)
+
+    def _release(self, *, all_held: bool) -> tuple[TokenLogprobs, ...]:
+        n = sum(all_held or start < self._n_shown for start, _ in self._held)
+        released, self._held = self._held[:n], self._held[n:]
+        return tuple(logprobs for _, logprobs in released)
