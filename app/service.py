@@ -14,6 +14,7 @@ from detector import artifact as artifacts
 from detector.artifact import Artifact
 from detector.engine.checkpoint import Checkpoint
 from detector.engine.engine import Engine
+from detector.engine.self_test import self_test
 from detector.engine.text import Text
 from detector.errors import CheckpointError
 from detector.manifest import Sampling
@@ -48,10 +49,11 @@ class Service:
 
 
 def start_service(settings: Settings, artifact: Artifact, checkpoint: Checkpoint) -> Service:
-    """Start the engine's thread.
+    """Start the engine's thread, once the engine has passed its self-test.
 
-    Raises ArtifactMismatchError when the artifact is not the model's, and
-    TooFewQuestionsError when it cannot keep the alpha asked for.
+    Raises ArtifactMismatchError when the artifact is not the model's, TooFewQuestionsError
+    when it cannot keep the alpha asked for, SelfTestError when the engine does not reproduce
+    the model.
     """
     artifact.manifest.require(checkpoint.fingerprint, checkpoint.name)
     detector = artifact.detector.at(
@@ -60,6 +62,7 @@ def start_service(settings: Settings, artifact: Artifact, checkpoint: Checkpoint
     )
     artifact = replace(artifact, detector=detector)
     text = Text(checkpoint.tokenizer, artifact.manifest.context.template)
+    self_test(checkpoint)
     guard = Guard(artifact, text, exclude=settings.uncalibrated == "exclude")
     engine = Engine(
         checkpoint,

@@ -204,6 +204,7 @@ def _collect(options: argparse.Namespace) -> None:
     # transformers takes seconds to import; bad input is told before that.
     from calibration.collect import collect, default_max_tokens
     from detector.engine.checkpoint import load_checkpoint
+    from detector.engine.self_test import self_test
 
     max_tokens = options.max_tokens or default_max_tokens(looks)
     digests = {system_prompt_digest(q.messages) for questions, _ in read for q in questions}
@@ -217,6 +218,7 @@ def _collect(options: argparse.Namespace) -> None:
         system_prompts=tuple(sorted(digests)) if options.judged == "conversation" else (),
     )
     checkpoint = load_checkpoint(options.model, options.dtype)
+    self_test(checkpoint)
     for questions, source in read:
         collect(
             checkpoint,

@@ -2,7 +2,8 @@
 
     TrajGuardError
     ├── CheckpointError            a model or its tokenizer cannot be loaded
-    │   └── UnsupportedModelError  the model loads, but the engine cannot run it
+    │   ├── UnsupportedModelError  the model loads, but the engine cannot run it
+    │   └── SelfTestError          the engine runs it, but gives other numbers than the model
     ├── ArtifactError              a calibration artifact cannot be used
     │   ├── CorruptArtifactError   the file is damaged or is no artifact
     │   └── ArtifactMismatchError  it was calibrated for another model or setting
@@ -41,6 +42,10 @@ class CheckpointError(TrajGuardError):
 
 class UnsupportedModelError(CheckpointError):
     code = "unsupported_model"
+
+
+class SelfTestError(CheckpointError):
+    code = "self_test_failed"
 
 
 class ArtifactError(TrajGuardError):

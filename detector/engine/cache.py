@@ -6,14 +6,35 @@ is (`prompts`, `chunk` or `decode`), and the model's attention layers call `upda
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedConfig
 
 Write = Callable[[Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
+
+
+class KeySizes:
+    """Stands in for the cache in one forward pass, to learn what the model keeps in it.
+
+    layers: for each layer that keeps any, its keys and values of one position, (1, heads,
+    1, head_dim) each; layers and their keys and values may differ in size.
+    """
+
+    is_compileable = False
+
+    def __init__(self) -> None:
+        self.layers: dict[int, tuple[Tensor, Tensor]] = {}
+
+    def update(
+        self, key: Tensor, value: Tensor, layer: int, *args: Any, **kwargs: Any
+    ) -> tuple[Tensor, Tensor]:
+        self.layers[layer] = (key, value)
+        return key, value
+
+    def get_seq_length(self, layer: int = 0) -> int:
+        return 0
 
 
 class SlotCache:
@@ -22,21 +43,13 @@ class SlotCache:
     is_compileable = False
 
     def __init__(
-        self,
-        config: PreTrainedConfig,
-        n_slots: int,
-        max_length: int,
-        dtype: torch.dtype,
-        device: torch.device,
+        self, layers: Mapping[int, tuple[Tensor, Tensor]], n_slots: int, max_length: int
     ) -> None:
-        heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
-        head_dim = (
-            getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-        )
-        shape = (n_slots, heads, max_length, head_dim)
-        layers = range(config.num_hidden_layers)
-        self._keys = [torch.zeros(shape, dtype=dtype, device=device) for _ in layers]
-        self._values = [torch.zeros(shape, dtype=dtype, device=device) for _ in layers]
+        def slots(one: Tensor) -> Tensor:
+            return one.new_zeros(n_slots, one.shape[1], max_length, one.shape[3])
+
+        self._keys = {layer: slots(key) for layer, (key, _) in layers.items()}
+        self._values = {layer: slots(value) for layer, (_, value) in layers.items()}
         self._write: Write | None = None
 
     def prompts(self, rows: Tensor, slots: Tensor) -> None:
@@ -89,12 +102,12 @@ class SlotCache:
 
     def move(self, source: int, target: int, length: int) -> None:
         """Copy a slot's first `length` positions to another slot."""
-        for tensor in (*self._keys, *self._values):
+        for tensor in (*self._keys.values(), *self._values.values()):
             tensor[target, :, :length] = tensor[source, :, :length]
 
     def clear(self, slot: int | slice) -> None:
         """Zero a slot that may hold NaN, which a mask would not hide: 0 * NaN is NaN."""
-        for tensor in (*self._keys, *self._values):
+        for tensor in (*self._keys.values(), *self._values.values()):
             tensor[slot] = 0
 
     def get_seq_length(self, layer: int = 0) -> int:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import torch
 from transformers import (
+    AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
     PreTrainedModel,
@@ -16,7 +17,7 @@ from transformers import (
 )
 
 from detector.engine import default_model
-from detector.errors import CheckpointError
+from detector.errors import CheckpointError, UnsupportedModelError
 from detector.manifest import Fingerprint
 from detector.trajectory import LAYER_CONVENTION
 
@@ -71,13 +72,17 @@ def load_checkpoint(model: str, dtype: str = "auto") -> Checkpoint:
     """Load a model by name: the default's, a local folder, or a Hugging Face id.
 
     `dtype` is "auto" (`best_dtype`) or a key of DTYPES. HF_HUB_OFFLINE is honoured by the
-    hub library. Raises CheckpointError.
+    hub library. Raises CheckpointError, and UnsupportedModelError for an encoder-decoder.
     """
     device = best_device()
     chosen = best_dtype(device) if dtype == "auto" else dtype
     source = str(default_model.default_checkpoint()) if model == default_model.NAME else model
     log.info("loading %s in %s on %s", model, chosen, device)
     try:
+        if AutoConfig.from_pretrained(source).is_encoder_decoder:
+            raise UnsupportedModelError(
+                f"model {model!r} is an encoder-decoder: use a decoder-only model", param="model"
+            )
         tokenizer = AutoTokenizer.from_pretrained(source)
         loaded = AutoModelForCausalLM.from_pretrained(source, dtype=DTYPES[chosen])
     except (OSError, ValueError, KeyError, RuntimeError) as error:

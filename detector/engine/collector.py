@@ -92,14 +92,23 @@ class Collector:
 
 
 def decoder_layers(model: PreTrainedModel) -> nn.ModuleList:
-    """The stack of decoder layers, layer 1 first. Raises UnsupportedModelError."""
+    """The stack of decoder layers, layer 1 first.
+
+    Raises UnsupportedModelError for an encoder-decoder and where there is no such stack.
+    """
+    if model.config.is_encoder_decoder:
+        raise UnsupportedModelError(
+            f"model type {model.config.model_type!r} is an encoder-decoder: use a decoder-only "
+            "model",
+            param="model",
+        )
     decoder = model.get_decoder()
-    for name in ("layers", "h"):
+    for name in ("layers", "h", "blocks"):
         layers = getattr(decoder, name, None)
         if isinstance(layers, nn.ModuleList) and len(layers):
             return layers
     raise UnsupportedModelError(
         f"model type {model.config.model_type!r} has no stack of decoder layers to hook: use "
-        "a decoder-only model of the Llama, Qwen or Mistral kind",
+        "a decoder-only model whose layers are a list, as of the Llama, Qwen or Mistral kind",
         param="model",
     )

@@ -22,32 +22,32 @@ import time
 from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from typing import cast
+from weakref import WeakSet
 
 import torch
 from torch import Tensor
+from transformers import PreTrainedModel
 
-from detector.engine.cache import SlotCache
 from detector.engine.checkpoint import Checkpoint
-from detector.engine.collector import Collector, Span
+from detector.engine.collector import Collector
 from detector.engine.logprobs import TokenLogprobs, token_logprobs
+from detector.engine.prefill import Row, rows_of
 from detector.engine.request import Finish, Request, Step
+from detector.engine.runner import open_runner
 from detector.engine.sampling import draw, likelihood
-from detector.errors import CapacityError, PromptTooLongError, UnsupportedModelError
-from detector.trajectory import (
-    END,
-    PROMPT,
-    PROMPT_LOOKS,
-    PROMPT_MEAN,
-    Look,
-    in_order,
-    looks_due,
+from detector.errors import (
+    CapacityError,
+    EngineError,
+    InvalidRequestError,
+    PromptTooLongError,
 )
+from detector.trajectory import END, PROMPT_LOOKS, Look, in_order, looks_due
 
 Observer = Callable[[Look, Sequence[Request], Tensor], Sequence[bool]]
 """Shown requests and their trajectories (n, L + 1, d) at a look; True ends the request."""
 
-_LENGTH_BUCKET = 64
-"""Decode attends to a multiple of this many positions, so that shapes repeat."""
+_models_in_use: WeakSet[PreTrainedModel] = WeakSet()
 
 
 @dataclass(frozen=True)
@@ -61,50 +61,14 @@ class Capacity:
     n_waiting: int
 
 
-@dataclass(frozen=True)
-class _Row:
-    """One sequence of a prefill batch, and the looks to take on it: each look's span.
-
-    `spans[0]` is always the last prompt token, which a starting response sums up from.
-    """
-
-    request: Request
-    ids: tuple[int, ...]
-    spans: tuple[Span, ...]
-    looks: dict[Look, int]
-    starts_response: bool
-
-    @classmethod
-    def of(
-        cls,
-        request: Request,
-        prompt: tuple[int, ...],
-        looks: Collection[Look],
-        *,
-        response: tuple[int, ...] = (),
-        starts: bool = False,
-    ) -> _Row:
-        last = len(prompt) - 1
-        spans: list[Span] = [(last, last + 1)]
-        places: dict[Look, int] = {}
-        for look in in_order(looks):
-            if look == PROMPT:
-                places[look] = 0
-            elif look == PROMPT_MEAN:
-                places[look] = len(spans)
-                spans.append((0, len(prompt)))
-            elif 0 < len(response) >= look:
-                places[look] = len(spans)
-                spans.append((last, last + (len(response) if look == END else look)))
-        return cls(request, prompt + response, tuple(spans), places, starts)
-
-
 class Engine:
     """Continuous batching over dense cache slots. See the module's docstring.
 
     `looks` are the looks that the observer is shown; `keep_likelihood` sums up what the
-    likelihood baselines need. `clock` tells the seconds that deadlines are measured in. Raises
-    UnsupportedModelError for a model that is not a decoder of full attention throughout.
+    likelihood baselines need. `clock` tells the seconds that deadlines are measured in. A
+    model that slots cannot hold runs one request at a time, so `capacity().n_slots` may be
+    less than asked for. Raises UnsupportedModelError for a model that is not decoder-only or
+    has no layers to hook, EngineError for one that another engine runs: `close` that first.
     """
 
     def __init__(
@@ -120,30 +84,41 @@ class Engine:
         keep_likelihood: bool = False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        _require_full_attention(checkpoint)
         model = checkpoint.model
-        config = model.config.get_text_config()
+        if model in _models_in_use:
+            raise EngineError(
+                f"model {checkpoint.name!r} already runs under an engine: close that one first"
+            )
+        positions = getattr(model.config.get_text_config(), "max_position_embeddings", None)
         self.checkpoint = checkpoint
         self.looks = frozenset(looks)
         self.observer = observer
         self._judges_responses = bool(self.looks - PROMPT_LOOKS)
-        self._model = model
-        self._n_slots = n_slots
-        self._max_length = min(max_length, config.max_position_embeddings)
+        self._device = model.device
+        self._n_tokens: int = cast("Tensor", model.get_input_embeddings().weight).shape[0]
+        self._max_length = min(max_length, positions or max_length)
         self._max_queue = max_queue
-        self._prefill_tokens = prefill_tokens
         self._keep_likelihood = keep_likelihood
         self._clock = clock
-        # One slot more than can run: a long prompt is prefilled there, chunk by chunk.
-        self._staging = n_slots
-        self._cache = SlotCache(config, n_slots + 1, self._max_length, model.dtype, model.device)
-        self._collector = Collector(model, n_slots + 1)
-        self._positions = torch.arange(self._max_length, device=model.device)
+        self._collector = Collector(model, n_slots)
+        try:
+            self._runner = open_runner(
+                checkpoint,
+                self._collector,
+                n_slots=n_slots,
+                max_length=self._max_length,
+                prefill_tokens=prefill_tokens,
+            )
+        except BaseException:
+            self._collector.close()
+            raise
+        _models_in_use.add(model)
         self._lock = threading.Lock()
         self._waiting: deque[Request] = deque()
         self._running: list[Request] = []
         self._staged: Request | None = None
         self._staged_mean = torch.zeros(())
+        self._staged_rows: list[Row] = []
         self._steps: list[Step] = []
 
     # Any thread.
@@ -151,7 +126,7 @@ class Engine:
     def capacity(self) -> Capacity:
         with self._lock:
             return Capacity(
-                n_slots=self._n_slots,
+                n_slots=self._runner.n_slots,
                 max_length=self._max_length,
                 max_queue=self._max_queue,
                 n_running=len(self._running) + (self._staged is not None),
@@ -161,10 +136,12 @@ class Engine:
     def submit(self, *requests: Request) -> None:
         """Queue requests, all or none.
 
-        Raises PromptTooLongError when one can never fit a slot, CapacityError when the
+        Raises InvalidRequestError when one asks for nothing or of a token that the model does
+        not have, PromptTooLongError when one can never fit a slot, CapacityError when the
         queue has no room for all of them now.
         """
         for request in requests:
+            self._require_valid(request)
             needed = max(request.n_positions, len(request.question or ()))
             if needed > self._max_length:
                 raise PromptTooLongError(
@@ -211,11 +188,29 @@ class Engine:
         with self._lock:
             self._running, self._staged = [], None
             self._waiting.clear()
-        self._cache.clear(slice(None))
+        self._runner.clear(slice(None))
 
     def close(self) -> None:
-        """Take the engine's hooks off the model."""
+        """Take the engine's hooks off the model, which another engine may then run."""
         self._collector.close()
+        _models_in_use.discard(self.checkpoint.model)
+
+    def _require_valid(self, request: Request) -> None:
+        if request.response is None and request.max_tokens < 1:
+            raise InvalidRequestError(
+                f"max_tokens is {request.max_tokens}: ask for at least 1", param="max_tokens"
+            )
+        texts = {"prompt": request.prompt, "question": request.question}
+        for name, ids in texts.items():
+            if ids is not None and not ids:
+                raise InvalidRequestError(f"the {name} has no tokens: send some", param="messages")
+        for name, ids in {**texts, "response": request.response}.items():
+            if ids and not 0 <= min(ids) <= max(ids) < self._n_tokens:
+                raise InvalidRequestError(
+                    f"the {name} has a token that the model's {self._n_tokens} do not include: "
+                    "serve the model with the tokenizer it was trained with",
+                    param="messages",
+                )
 
     def _drop_overdue(self) -> None:
         """End what was cancelled, is past its deadline, or whose first request has ended."""
@@ -245,36 +240,37 @@ class Engine:
         if self._staged is None:
             batch = self._next_batch()
             if batch:
-                self._prefill_batch([row for request in batch for row in self._rows(request)])
+                self._prefill_batch([row for r in batch for row in rows_of(r, self.looks)])
         if self._staged is not None:
             self._prefill_chunk(self._staged)
 
     def _next_batch(self) -> list[Request]:
         """Take waiting requests, first come first served, while they fit one prefill.
 
-        A trace needs no slot, so it may pass generations that wait for one. A prompt over
-        the budget goes to staging, alone. A request that has a first one waits until that is
-        judged.
+        A trace needs no slot, so it may pass generations that wait for one, unless the model
+        runs one request alone. A prompt over the budget goes to staging, by itself. A request
+        that has a first one waits until that is judged.
         """
         batch: list[Request] = []
+        budget = self._runner.prefill_tokens
         with self._lock:
-            n_free = self._n_slots - len(self._running)
+            n_free = self._runner.n_slots - len(self._running)
             longest = n_rows = 0
             for request in list(self._waiting):
-                if request.response is None and not n_free:
+                if not n_free and (request.response is None or self._runner.alone):
                     continue
                 if request.first is not None and (
                     request.first in batch or request.first in self._waiting
                 ):
                     continue
-                rows = self._rows(request)
+                rows = rows_of(request, self.looks)
                 length = max(longest, *(len(row.ids) for row in rows))
-                if length * (n_rows + len(rows)) > self._prefill_tokens:
+                if length * (n_rows + len(rows)) > budget:
                     if batch:
                         break
-                    if request.response is None and len(request.prompt) > self._prefill_tokens:
+                    if request.response is None and len(request.prompt) > budget:
                         self._waiting.remove(request)
-                        self._staged = request
+                        self._staged, self._staged_rows = request, rows
                         break
                 self._waiting.remove(request)
                 batch.append(request)
@@ -282,29 +278,12 @@ class Engine:
                 n_free -= request.response is None
         return batch
 
-    def _rows(self, request: Request) -> list[_Row]:
-        """The sequences to prefill for a request: its prompt, and its question if that is
-        judged apart from it.
-        """
-        looks = self.looks
-        rows = []
-        if request.first is not None:
-            looks -= PROMPT_LOOKS
-        if request.question is not None and looks & PROMPT_LOOKS:
-            rows.append(_Row.of(request, request.question, looks & PROMPT_LOOKS))
-            looks -= PROMPT_LOOKS
-        if request.response is None:
-            rows.append(_Row.of(request, request.prompt, looks & PROMPT_LOOKS, starts=True))
-        elif looks or not rows:
-            rows.append(_Row.of(request, request.prompt, looks, response=request.response))
-        return rows
-
-    def _prefill_batch(self, rows: Sequence[_Row]) -> None:
+    def _prefill_batch(self, rows: Sequence[Row]) -> None:
         """Whole prompts and traces: start the generations, finish the traces."""
         starting = [index for index, row in enumerate(rows) if row.starts_response]
         started = [rows[index].request for index in starting]
         first = len(self._running)
-        means, logits = self._forward_rows(rows, starting)
+        means, logits = self._runner.prefill(rows, starting, first)
         for slot, index in enumerate(starting, start=first):
             self._collector.sums[:, slot] = means[:, index, 0]
         with self._lock:
@@ -318,70 +297,35 @@ class Engine:
         if started:
             self._emit(started, logits, ended)
 
-    def _forward_rows(self, rows: Sequence[_Row], starting: Sequence[int]) -> tuple[Tensor, Tensor]:
-        """One forward pass over whole sequences, right-padded.
-
-        Returns the means over each row's spans (L + 1, rows, spans, d) and, for the rows
-        `starting`, whose keys go to the free slots in order, the logits after their last
-        token. Under the causal mask no position sees the padding after it, and padded keys
-        are overwritten by decode before its mask lets them be seen.
-        """
-        device = self._positions.device
-        n = max(len(row.ids) for row in rows)
-        ids = torch.tensor([row.ids + (0,) * (n - len(row.ids)) for row in rows])
-        kept = torch.tensor(starting, dtype=torch.long, device=device)
-        self._cache.prompts(kept, len(self._running) + torch.arange(len(kept), device=device))
-        means = self._collector.prefill([row.spans for row in rows], n)
-        ends = [len(rows[index].ids) - 1 for index in starting]
-        wanted = sorted(set(ends)) or [0]
-        positions = self._positions[:n]
-        logits = self._forward(
-            ids.to(device),
-            positions.expand(len(rows), n),
-            (positions[None] <= positions[:, None])[None, None],
-            logits_to_keep=torch.tensor(wanted, device=device),
-        )
-        return means, logits[kept, [wanted.index(end) for end in ends]]
-
     def _prefill_chunk(self, request: Request) -> None:
         """The next chunk of a long prompt, in the staging slot."""
-        rows = self._rows(request)
-        judged_apart = not rows[0].starts_response
-        if request.n_cached == 0 and judged_apart:
-            # The question is judged first: refused, its long prompt is never prefilled.
-            means, _ = self._forward_rows(rows[:1], [])
-            if ended := self._observe_rows(rows[:1], means):
-                self._staged = None
+        if not self._staged_rows[0].starts_response:
+            # The question goes first: refused, its long prompt is never prefilled.
+            question = [self._staged_rows.pop(0)]
+            means, _ = self._runner.prefill(question, [], 0)
+            if ended := self._observe_rows(question, means):
+                with self._lock:
+                    self._staged = None
                 self._end(request, ended[request])
-                return
+            return
         start = request.n_cached
-        stop = min(start + self._prefill_tokens, len(request.prompt))
-        n = stop - start
-        positions = self._positions[start:stop]
-        self._cache.chunk(self._staging, start)
-        means = self._collector.prefill([[(n - 1, n), (0, n)]], n)
-        logits = self._forward(
-            torch.tensor([request.prompt[start:stop]], device=positions.device),
-            positions[None],
-            (self._positions[None, :stop] <= positions[:, None])[None, None],
-            logits_to_keep=1,
-        )
+        stop = min(start + self._runner.prefill_tokens, len(request.prompt))
+        means, logits = self._runner.prefill_chunk(request.prompt[start:stop], start)
         request.n_cached = stop
         # Chunks weigh into the mean over the prompt by their length.
-        self._staged_mean = means[:, :, 1:] * n + (self._staged_mean if start else 0.0)
+        self._staged_mean = means[:, :, 1:] * (stop - start) + (self._staged_mean if start else 0.0)
         if stop < len(request.prompt):
             return
         means[:, :, 1:] = self._staged_mean / stop
         slot = len(self._running)
-        self._cache.move(self._staging, slot, stop)
+        self._runner.unstage(slot, stop)
         self._collector.sums[:, slot] = means[:, 0, 0]
         with self._lock:
             self._staged = None
             self._running.append(request)
-        ended = {} if judged_apart else self._observe_rows(rows, means)
-        self._emit([request], logits[:, -1], ended)
+        self._emit([request], logits, self._observe_rows(self._staged_rows, means))
 
-    def _observe_rows(self, rows: Sequence[_Row], means: Tensor) -> dict[Request, Finish]:
+    def _observe_rows(self, rows: Sequence[Row], means: Tensor) -> dict[Request, Finish]:
         """Show the observer every look of a prefill; returns the requests to end, and how."""
         ended: dict[Request, Finish] = {}
         for look in in_order({look for row in rows for look in row.looks}):
@@ -397,22 +341,13 @@ class Engine:
 
     def _decode(self) -> None:
         """One token for every running request."""
-        n = len(self._running)
-        if not n:
+        if not self._running:
             return
-        device = self._positions.device
-        positions = torch.tensor([request.n_cached for request in self._running], device=device)
-        longest = max(request.n_cached for request in self._running) + 1
-        length = min(self._max_length, -(-longest // _LENGTH_BUCKET) * _LENGTH_BUCKET)
-        newest = [[request.generated[-1]] for request in self._running]
-        self._cache.decode(positions, length)
-        self._collector.decode(n if self._judges_responses else 0)
-        logits = self._forward(
-            torch.tensor(newest, device=device),
-            positions[:, None],
-            (self._positions[None, :length] <= positions[:, None])[:, None, None],
-            logits_to_keep=1,
-        )[:, -1]
+        logits = self._runner.decode(
+            [request.generated[-1] for request in self._running],
+            [request.n_cached for request in self._running],
+            collect=self._judges_responses,
+        )
         running = list(self._running)
         due: dict[Look, list[int]] = {}
         for slot, request in enumerate(running):
@@ -423,19 +358,6 @@ class Engine:
         for look, slots in due.items():
             ended |= self._observe_slots(look, slots)
         self._emit(running, logits, ended)
-
-    def _forward(
-        self, ids: Tensor, positions: Tensor, mask: Tensor, logits_to_keep: Tensor | int
-    ) -> Tensor:
-        logits: Tensor = self._model(
-            input_ids=ids,
-            position_ids=positions,
-            attention_mask=mask,
-            past_key_values=self._cache,
-            use_cache=True,
-            logits_to_keep=logits_to_keep,
-        ).logits
-        return logits
 
     # After a forward pass
 
@@ -466,7 +388,7 @@ class Engine:
         requests = [self._running[slot] for slot in slots]
         counts = torch.tensor(
             [request.n_cached - len(request.prompt) + 1 for request in requests],
-            device=self._positions.device,
+            device=self._device,
         )
         means = self._collector.sums[:, slots] / counts[:, None]
         return self._observe(look, requests, means.transpose(0, 1))
@@ -522,23 +444,11 @@ class Engine:
             return
         slot = self._running.index(request)
         if finish == "failed":
-            self._cache.clear(slot)
+            self._runner.clear(slot)
         with self._lock:
             last = self._running.pop()
             if last is not request:
                 self._running[slot] = last
         if last is not request:
-            self._cache.move(len(self._running), slot, last.n_cached)
+            self._runner.move(len(self._running), slot, last.n_cached)
             self._collector.move(len(self._running), slot)
-
-
-def _require_full_attention(checkpoint: Checkpoint) -> None:
-    config = checkpoint.model.config.get_text_config()
-    kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
-    window = getattr(config, "sliding_window", None)
-    if kinds != {"full_attention"} or (window and getattr(config, "use_sliding_window", True)):
-        raise UnsupportedModelError(
-            f"model {checkpoint.name!r} has layers that are not full attention "
-            f"({', '.join(sorted(kinds))}; window {window}): use a full-attention decoder",
-            param="model",
-        )

@@ -7,9 +7,8 @@ import torch
 
 from detector.engine import default_model
 from detector.engine.checkpoint import fingerprint, load_checkpoint
-from detector.engine.engine import Engine
 from detector.engine.text import Text
-from detector.errors import CheckpointError, InvalidRequestError, UnsupportedModelError
+from detector.errors import CheckpointError, InvalidRequestError
 from tests.tiny import tiny_checkpoint, tiny_tokenizer
 
 
@@ -56,13 +55,6 @@ def test_cache_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setenv("TRAJGUARD_CACHE", str(blocked / "cache"))
     with pytest.raises(CheckpointError, match="set TRAJGUARD_CACHE"):
         default_model.default_checkpoint()
-
-
-def test_sliding_window_models_are_refused() -> None:
-    checkpoint = tiny_checkpoint()
-    checkpoint.model.config.sliding_window = 16
-    with pytest.raises(UnsupportedModelError, match="window 16"):
-        Engine(checkpoint)
 
 
 def test_text_renders_questions_and_conversations() -> None:

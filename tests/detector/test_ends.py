@@ -13,7 +13,7 @@ from detector.engine.request import Request
 from detector.errors import CapacityError, PromptTooLongError
 from detector.manifest import Sampling
 from detector.trajectory import END, PROMPT, PROMPT_LOOKS
-from tests.detector.test_engine import LOOKS, Seen, drain, plain_greedy, prompt
+from tests.detector.plain import LOOKS, Seen, drain, plain_greedy, prompt
 from tests.tiny import tiny_checkpoint
 
 
@@ -206,13 +206,13 @@ def test_a_refused_first_request_ends_the_others_before_their_prefill(
     requests = several(4, first)
     engine = Engine(checkpoint, looks=LOOKS, observer=Seen(ends={first: PROMPT}), max_length=128)
     n_rows: list[int] = []
-    forward_rows = engine._forward_rows
+    prefill = engine._runner.prefill
 
-    def counted(rows: Any, starting: Any) -> Any:
+    def counted(rows: Any, *args: Any) -> Any:
         n_rows.append(len(rows))
-        return forward_rows(rows, starting)
+        return prefill(rows, *args)
 
-    monkeypatch.setattr(engine, "_forward_rows", counted)
+    monkeypatch.setattr(engine._runner, "prefill", counted)
     engine.submit(*requests)
     drain(engine)
     engine.close()

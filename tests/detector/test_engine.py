@@ -1,131 +1,29 @@
 """The engine gives each request what it would get alone from plain transformers."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any
-
 import pytest
-import torch
-from torch import Tensor
 
 from detector.engine.checkpoint import Checkpoint
 from detector.engine.collector import decoder_layers
 from detector.engine.engine import Engine
 from detector.engine.request import Finish, Request
-from detector.errors import CapacityError, PromptTooLongError
+from detector.errors import CapacityError, EngineError, PromptTooLongError, RequestError
 from detector.manifest import Sampling
-from detector.trajectory import END, PROMPT, PROMPT_LOOKS, PROMPT_MEAN, Look
+from detector.trajectory import PROMPT
+from tests.detector.plain import (
+    LOOKS,
+    Seen,
+    assert_equal_to_plain,
+    drain,
+    mixed_requests,
+    plain_greedy,
+    prompt,
+)
 from tests.tiny import tiny_checkpoint
-
-LOOKS = (PROMPT_MEAN, PROMPT, 2, 4, END)
 
 
 @pytest.fixture(scope="module")
 def checkpoint() -> Checkpoint:
     return tiny_checkpoint()
-
-
-@dataclass
-class Seen:
-    """An observer that keeps what it is shown and ends the requests named in `ends`."""
-
-    trajectories: dict[tuple[Request, Look], Tensor] = field(default_factory=dict)
-    ends: dict[Request, Look] = field(default_factory=dict)
-
-    def __call__(self, look: Look, requests: Sequence[Request], trajectories: Tensor) -> list[bool]:
-        for request, trajectory in zip(requests, trajectories, strict=True):
-            assert (request, look) not in self.trajectories
-            self.trajectories[request, look] = trajectory.clone()
-        return [self.ends.get(request) == look for request in requests]
-
-
-def prompt(n: int, seed: int) -> tuple[int, ...]:
-    generator = torch.Generator().manual_seed(seed)
-    return tuple(torch.randint(1, 257, (n,), generator=generator).tolist())
-
-
-def drain(engine: Engine) -> tuple[dict[Request, list[int]], dict[Request, Finish]]:
-    tokens: dict[Request, list[int]] = {}
-    finishes: dict[Request, Finish] = {}
-    while engine.busy:
-        for step in engine.step():
-            assert step.request not in finishes
-            if step.token is not None:
-                tokens.setdefault(step.request, []).append(step.token)
-            if step.finish is not None:
-                finishes[step.request] = step.finish
-    return tokens, finishes
-
-
-@torch.inference_mode()
-def plain_states(checkpoint: Checkpoint, ids: Sequence[int]) -> Tensor:
-    """Pre-norm hidden states (L + 1, positions, d) of one uncached pass."""
-    last: list[Tensor] = []
-    layer = decoder_layers(checkpoint.model)[-1]
-    handle = layer.register_forward_hook(lambda m, a, o: last.append(o))
-    output = checkpoint.model(torch.tensor([ids]), output_hidden_states=True, use_cache=False)
-    handle.remove()
-    return torch.stack([*output.hidden_states[:-1], last[0]])[:, 0]
-
-
-def plain_greedy(checkpoint: Checkpoint, ids: Sequence[int], max_tokens: int) -> list[int]:
-    model: Any = checkpoint.model
-    output = model.generate(torch.tensor([ids]), max_new_tokens=max_tokens, do_sample=False)
-    return [int(token) for token in output[0, len(ids) :]]
-
-
-def plain_trajectory(
-    checkpoint: Checkpoint, request: Request, response: Sequence[int], look: Look
-) -> Tensor:
-    if look in PROMPT_LOOKS:
-        states = plain_states(checkpoint, request.question or request.prompt)
-        return states[:, -1] if look == PROMPT else states.mean(1)
-    states = plain_states(checkpoint, (*request.prompt, *response))
-    count = len(response) if look == END else look
-    start = len(request.prompt) - 1
-    return states[:, start : start + count].mean(1)
-
-
-def assert_equal_to_plain(
-    checkpoint: Checkpoint,
-    seen: Seen,
-    requests: Sequence[Request],
-    tokens: dict[Request, list[int]],
-) -> None:
-    for request in requests:
-        if request.response is None:
-            assert tokens[request] == plain_greedy(checkpoint, request.prompt, request.max_tokens)
-        response = tokens[request] if request.response is None else request.response
-        looks = {look for seen_request, look in seen.trajectories if seen_request is request}
-        assert looks == {
-            look
-            for look in LOOKS
-            if look in PROMPT_LOOKS or (look == END and response) or 0 < look <= len(response)
-        }
-        for look in looks:
-            expected = plain_trajectory(checkpoint, request, response, look)
-            error = (seen.trajectories[request, look] - expected).norm(dim=1)
-            assert (error <= 1e-5 * expected.norm(dim=1)).all()
-
-
-def mixed_requests() -> list[Request]:
-    """Short and long prompts, more than the slots; traces; questions judged apart."""
-    requests = [
-        Request(prompt(length, seed), max_tokens=max_tokens)
-        for seed, (length, max_tokens) in enumerate(
-            [(3, 9), (40, 1), (17, 12), (100, 5), (9, 20), (150, 8), (1, 3), (25, 6)]
-        )
-    ]
-    requests += [
-        Request(prompt(12, 20), response=prompt(7, 21)),
-        Request(prompt(90, 22), response=prompt(3, 23)),
-        Request(prompt(5, 24), response=()),
-        Request(prompt(30, 25), max_tokens=6, question=prompt(8, 26)),
-        Request(prompt(120, 27), max_tokens=4, question=prompt(11, 28)),
-        Request(prompt(33, 29), response=prompt(6, 30), question=prompt(4, 31)),
-        Request(prompt(33, 32), response=(), question=prompt(4, 33)),
-    ]
-    return requests
 
 
 @pytest.mark.parametrize(("n_slots", "prefill_tokens"), [(1, 32), (3, 64), (4, 48), (16, 512)])
@@ -234,6 +132,40 @@ def test_submit_refuses_what_cannot_fit_and_what_must_wait_too_long(
     drain(engine)
     assert engine.capacity().n_waiting == engine.capacity().n_running == 0
     engine.close()
+
+
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        (Request((5, 6), max_tokens=0), "max_tokens is 0: ask for at least 1"),
+        (Request((5, 6), max_tokens=-3), "max_tokens is -3: ask for at least 1"),
+        (Request(()), "the prompt has no tokens"),
+        (Request((5,), question=()), "the question has no tokens"),
+        (Request((5, 257)), "the prompt has a token that the model's 257 do not include"),
+        (Request((5,), response=(-1,)), "the response has a token"),
+        (Request((5,), max_tokens=10**12), "the request 1000000000001 in all; a slot holds 64"),
+    ],
+)
+def test_a_bad_request_is_refused_alone(checkpoint: Checkpoint, bad: Request, message: str) -> None:
+    engine = Engine(checkpoint, max_length=64)
+    good = Request(prompt(9, 0), max_tokens=5)
+    engine.submit(good)
+    with pytest.raises(RequestError, match=message):
+        engine.submit(bad)
+    tokens, _ = drain(engine)
+    engine.close()
+    assert tokens == {good: plain_greedy(checkpoint, good.prompt, 5)}
+
+
+def test_a_model_runs_under_one_engine_at_a_time(checkpoint: Checkpoint) -> None:
+    engine = Engine(checkpoint, max_length=64)
+    with pytest.raises(EngineError, match="'tiny' already runs under an engine"):
+        Engine(checkpoint, max_length=64)
+    engine.submit(Request(prompt(5, 0), max_tokens=3))
+    drain(engine)
+    engine.close()
+    engine.close()
+    Engine(checkpoint, max_length=64).close()
 
 
 def test_closed_engine_leaves_no_hooks(checkpoint: Checkpoint) -> None:

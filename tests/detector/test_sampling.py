@@ -18,7 +18,7 @@ from detector.engine.logprobs import TokenLogprobs
 from detector.engine.request import Request
 from detector.engine.sampling import ResponsePenaltyLogitsProcessor, processors
 from detector.manifest import Sampling
-from tests.detector.test_engine import drain, plain_greedy, prompt
+from tests.detector.plain import drain, plain_greedy, prompt
 from tests.tiny import tiny_checkpoint
 
 N_TOKENS = 16

@@ -1,0 +1,65 @@
+"""What a prefill runs for a request: its sequences, and the looks to take on each."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from detector.engine.collector import Span
+from detector.engine.request import Request
+from detector.trajectory import END, PROMPT, PROMPT_LOOKS, PROMPT_MEAN, Look, in_order
+
+
+@dataclass(frozen=True)
+class Row:
+    """One sequence of a prefill, and the looks to take on it: each look's span.
+
+    `spans[0]` is always the last prompt token, which a starting response sums up from.
+    """
+
+    request: Request
+    ids: tuple[int, ...]
+    spans: tuple[Span, ...]
+    looks: dict[Look, int]
+    starts_response: bool
+
+    @classmethod
+    def of(
+        cls,
+        request: Request,
+        prompt: tuple[int, ...],
+        looks: Collection[Look],
+        *,
+        response: tuple[int, ...] = (),
+        starts: bool = False,
+    ) -> Row:
+        last = len(prompt) - 1
+        spans: list[Span] = [(last, last + 1)]
+        places: dict[Look, int] = {}
+        for look in in_order(looks):
+            if look == PROMPT:
+                places[look] = 0
+            elif look == PROMPT_MEAN:
+                places[look] = len(spans)
+                spans.append((0, len(prompt)))
+            elif 0 < len(response) >= look:
+                places[look] = len(spans)
+                spans.append((last, last + (len(response) if look == END else look)))
+        return cls(request, prompt + response, tuple(spans), places, starts)
+
+
+def rows_of(request: Request, looks: frozenset[Look]) -> list[Row]:
+    """The sequences to prefill for a request: its question, if that is judged apart from
+    its prompt, and its prompt.
+    """
+    rows = []
+    if request.first is not None:
+        looks -= PROMPT_LOOKS
+    if request.question is not None and looks & PROMPT_LOOKS:
+        rows.append(Row.of(request, request.question, looks & PROMPT_LOOKS))
+        looks -= PROMPT_LOOKS
+    if request.response is None:
+        rows.append(Row.of(request, request.prompt, looks & PROMPT_LOOKS, starts=True))
+    elif looks or not rows:
+        rows.append(Row.of(request, request.prompt, looks, response=request.response))
+    return rows

@@ -1,0 +1,90 @@
+"""What the engine asks of a model, and who runs it: many slots, or one request at a time."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from detector.engine.checkpoint import Checkpoint
+from detector.engine.collector import Collector
+from detector.engine.prefill import Row
+from detector.engine.sequential_runner import SequentialRunner
+from detector.engine.slot_runner import SlotRunner, key_sizes, why_not_in_slots
+
+log = logging.getLogger(__name__)
+
+
+class Runner(Protocol):
+    """Forward passes for requests that occupy slots 0..n-1, states collected in each.
+
+    A prompt over `prefill_tokens` is to be prefilled in chunks, in a slot for staging. If
+    `alone`, nothing may be prefilled while a request runs.
+    """
+
+    alone: bool
+    n_slots: int
+    prefill_tokens: int
+
+    def prefill(
+        self, rows: Sequence[Row], starting: Sequence[int], first_slot: int
+    ) -> tuple[Tensor, Tensor]:
+        """Whole sequences; those `starting` are kept in slots from `first_slot` on.
+
+        Returns the means over each row's spans (L + 1, rows, spans, d), and the logits after
+        the last token of each row `starting` (len(starting), vocabulary).
+        """
+
+    def prefill_chunk(self, ids: Sequence[int], start: int) -> tuple[Tensor, Tensor]:
+        """The staged prompt's tokens from position `start` on.
+
+        Returns the last state and the mean over the chunk (L + 1, 1, 2, d), and the logits
+        after its last token (1, vocabulary).
+        """
+
+    def unstage(self, slot: int, length: int) -> None:
+        """Move the staged prompt, `length` positions by now, to a slot."""
+
+    def decode(self, tokens: Sequence[int], positions: Sequence[int], collect: bool) -> Tensor:
+        """The newest token of slots 0..n-1, each at its position; the states are added to
+        the slots' sums if `collect`. Returns logits (n, vocabulary).
+        """
+
+    def move(self, source: int, target: int, length: int) -> None:
+        """Copy a slot's first `length` positions to another slot."""
+
+    def clear(self, slot: int | slice) -> None:
+        """Forget a slot that may hold NaN, which the next request there must not meet."""
+
+
+def open_runner(
+    checkpoint: Checkpoint,
+    collector: Collector,
+    *,
+    n_slots: int,
+    max_length: int,
+    prefill_tokens: int,
+) -> Runner:
+    """Slots for a model that says it takes masks and cache from its caller, and does.
+
+    Any other runs one request at a time, and the log says why. Raises UnsupportedModelError
+    for one that takes no cache at all.
+    """
+    model = checkpoint.model
+    reason = why_not_in_slots(model)
+    if reason is None:
+        try:
+            sizes = key_sizes(model)
+        except torch.OutOfMemoryError:
+            raise
+        except Exception as error:
+            reason = f"it fails in a cache of slots ({type(error).__name__})"
+        else:
+            if sizes.layers:
+                return SlotRunner(model, collector, sizes, n_slots, max_length, prefill_tokens)
+            reason = "it puts no keys into a cache of slots"
+    log.warning("model %s runs one request at a time: %s", checkpoint.name, reason)
+    return SequentialRunner(model, collector, max_length)

@@ -1,0 +1,128 @@
+"""Plain transformers as the reference: what a request gets alone, and how to compare."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from detector.engine.checkpoint import Checkpoint
+from detector.engine.collector import decoder_layers
+from detector.engine.engine import Engine
+from detector.engine.request import Finish, Request
+from detector.trajectory import END, PROMPT, PROMPT_LOOKS, PROMPT_MEAN, Look
+
+LOOKS = (PROMPT_MEAN, PROMPT, 2, 4, END)
+
+
+@dataclass
+class Seen:
+    """An observer that keeps what it is shown and ends the requests named in `ends`."""
+
+    trajectories: dict[tuple[Request, Look], Tensor] = field(default_factory=dict)
+    ends: dict[Request, Look] = field(default_factory=dict)
+
+    def __call__(self, look: Look, requests: Sequence[Request], trajectories: Tensor) -> list[bool]:
+        for request, trajectory in zip(requests, trajectories, strict=True):
+            assert (request, look) not in self.trajectories
+            self.trajectories[request, look] = trajectory.clone()
+        return [self.ends.get(request) == look for request in requests]
+
+
+def prompt(n: int, seed: int) -> tuple[int, ...]:
+    generator = torch.Generator().manual_seed(seed)
+    return tuple(torch.randint(1, 257, (n,), generator=generator).tolist())
+
+
+def drain(engine: Engine) -> tuple[dict[Request, list[int]], dict[Request, Finish]]:
+    tokens: dict[Request, list[int]] = {}
+    finishes: dict[Request, Finish] = {}
+    while engine.busy:
+        for step in engine.step():
+            assert step.request not in finishes
+            if step.token is not None:
+                tokens.setdefault(step.request, []).append(step.token)
+            if step.finish is not None:
+                finishes[step.request] = step.finish
+    return tokens, finishes
+
+
+@torch.inference_mode()
+def plain_states(checkpoint: Checkpoint, ids: Sequence[int]) -> Tensor:
+    """Pre-norm hidden states (L + 1, positions, d) of one uncached pass."""
+    layers = decoder_layers(checkpoint.model)
+    planes: list[Tensor] = []
+
+    def keep_input(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        planes.append(args[0] if args else kwargs["hidden_states"])
+
+    def keep_output(module: Any, args: Any, output: Any) -> None:
+        planes.append(output[0] if isinstance(output, tuple) else output)
+
+    handles = [layers[0].register_forward_pre_hook(keep_input, with_kwargs=True)]
+    handles += [layer.register_forward_hook(keep_output) for layer in layers]
+    checkpoint.model(torch.tensor([ids]), use_cache=False)
+    for handle in handles:
+        handle.remove()
+    return torch.stack(planes)[:, 0]
+
+
+def plain_greedy(checkpoint: Checkpoint, ids: Sequence[int], max_tokens: int) -> list[int]:
+    model: Any = checkpoint.model
+    output = model.generate(torch.tensor([ids]), max_new_tokens=max_tokens, do_sample=False)
+    return [int(token) for token in output[0, len(ids) :]]
+
+
+def plain_trajectory(
+    checkpoint: Checkpoint, request: Request, response: Sequence[int], look: Look
+) -> Tensor:
+    if look in PROMPT_LOOKS:
+        states = plain_states(checkpoint, request.question or request.prompt)
+        return states[:, -1] if look == PROMPT else states.mean(1)
+    states = plain_states(checkpoint, (*request.prompt, *response))
+    count = len(response) if look == END else look
+    start = len(request.prompt) - 1
+    return states[:, start : start + count].mean(1)
+
+
+def assert_equal_to_plain(
+    checkpoint: Checkpoint,
+    seen: Seen,
+    requests: Sequence[Request],
+    tokens: dict[Request, list[int]],
+) -> None:
+    for request in requests:
+        if request.response is None:
+            assert tokens[request] == plain_greedy(checkpoint, request.prompt, request.max_tokens)
+        response = tokens[request] if request.response is None else request.response
+        looks = {look for seen_request, look in seen.trajectories if seen_request is request}
+        assert looks == {
+            look
+            for look in LOOKS
+            if look in PROMPT_LOOKS or (look == END and response) or 0 < look <= len(response)
+        }
+        for look in looks:
+            expected = plain_trajectory(checkpoint, request, response, look)
+            error = (seen.trajectories[request, look] - expected).norm(dim=1)
+            assert (error <= 1e-5 * expected.norm(dim=1)).all()
+
+
+def mixed_requests() -> list[Request]:
+    """Short and long prompts, more than the slots; traces; questions judged apart."""
+    requests = [
+        Request(prompt(length, seed), max_tokens=max_tokens)
+        for seed, (length, max_tokens) in enumerate(
+            [(3, 9), (40, 1), (17, 12), (100, 5), (9, 20), (150, 8), (1, 3), (25, 6)]
+        )
+    ]
+    requests += [
+        Request(prompt(12, 20), response=prompt(7, 21)),
+        Request(prompt(90, 22), response=prompt(3, 23)),
+        Request(prompt(5, 24), response=()),
+        Request(prompt(30, 25), max_tokens=6, question=prompt(8, 26)),
+        Request(prompt(120, 27), max_tokens=4, question=prompt(11, 28)),
+        Request(prompt(33, 29), response=prompt(6, 30), question=prompt(4, 31)),
+        Request(prompt(33, 32), response=(), question=prompt(4, 33)),
+    ]
+    return requests
