@@ -82,11 +82,9 @@ def load_service(settings: Settings) -> Service:
     artifact = artifacts.load(settings.artifact)
     # transformers takes seconds to import; a bad artifact is told before that.
     from detector.engine.checkpoint import load_checkpoint
+    from detector.engine.threads import set_threads
 
-    if settings.threads is not None:
-        import torch
-
-        torch.set_num_threads(settings.threads)
+    set_threads(settings.threads)
     dtype = artifact.manifest.fingerprint.dtype if settings.dtype == "auto" else settings.dtype
     try:
         checkpoint = load_checkpoint(settings.model, dtype)

@@ -84,7 +84,9 @@ class Settings(BaseSettings):
         description="time a request may take, waiting included; it may ask for less",
     )
     threads: int | None = Field(
-        default=None, ge=1, description="CPU threads of the model (all cores)"
+        default=None,
+        ge=1,
+        description="CPU threads of the model (OMP_NUM_THREADS, else usable cores)",
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="logging"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import os
 import sys
 import time
 from collections.abc import Sequence
@@ -26,6 +27,8 @@ from detector.errors import CalibrationError, TrajGuardError
 from detector.manifest import Context, Judged, Sampling, system_prompt_digest
 from detector.scores import SCORE_NAMES
 from detector.trajectory import Look, parse_look
+
+_THREADS_VARIABLE = "TRAJGUARD_THREADS"
 
 
 def _alpha(text: str) -> float:
@@ -198,6 +201,19 @@ def _ladder(options: argparse.Namespace) -> None:
     print(f"wrote {len(paths)} sets of {options.n} questions to {options.out}")  # noqa: T201
 
 
+def _set_threads() -> None:
+    """As many threads as the service would take with this environment."""
+    from detector.engine.threads import set_threads
+
+    asked = os.environ.get(_THREADS_VARIABLE)
+    if asked is not None and not (asked.isdecimal() and int(asked)):
+        raise CalibrationError(
+            f"{_THREADS_VARIABLE} is {asked!r}: set it to a number of threads over 0 or unset it",
+            param=_THREADS_VARIABLE,
+        )
+    set_threads(int(asked) if asked else None)
+
+
 def _collect(options: argparse.Namespace) -> None:
     looks = _looks(options.looks)
     read = [read_questions(path) for path in options.questions]
@@ -206,6 +222,7 @@ def _collect(options: argparse.Namespace) -> None:
     from detector.engine.checkpoint import load_checkpoint
     from detector.engine.self_test import self_test
 
+    _set_threads()
     max_tokens = options.max_tokens or default_max_tokens(looks)
     digests = {system_prompt_digest(q.messages) for questions, _ in read for q in questions}
     context = Context(
@@ -231,6 +248,7 @@ def _collect(options: argparse.Namespace) -> None:
 
 
 def _fit(options: argparse.Namespace) -> None:
+    _set_threads()
     began = time.monotonic()
     artifact = fit(
         options.collected,
@@ -271,6 +289,7 @@ def _dropout(options: argparse.Namespace) -> None:
     from calibration.dropout import measure
     from detector.engine.checkpoint import load_checkpoint
 
+    _set_threads()
     checkpoint = load_checkpoint(options.model, options.dtype)
     for folder in options.collected:
         measure(checkpoint, folder, options.passes)
@@ -291,6 +310,7 @@ def _benchmark(options: argparse.Namespace) -> None:
     from calibration.benchmark import benchmark
     from calibration.page import html_page, terminal_table
 
+    _set_threads()
     for path in options.id:
         others = [other for other in options.id if other != path]
         result = benchmark(
@@ -316,6 +336,7 @@ def _finetune(options: argparse.Namespace) -> None:
     from calibration.finetune import FinetuneOptions, finetune
     from detector.engine.checkpoint import load_checkpoint
 
+    _set_threads()
     chosen = [(row.text, row.answer) for n, row in enumerate(rows) if in_first(n, options.first)]
     finetuned = finetune(
         load_checkpoint(options.model, "float32"),

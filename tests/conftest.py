@@ -1,5 +1,10 @@
 """Fixtures shared by all tests: the tiny checkpoint and an artifact calibrated for it."""
 
+import os
+
+# The tests' tensors are tiny: more threads would only wait for each other.
+os.environ["OMP_NUM_THREADS"] = "1"
+
 import pytest
 import torch
 
@@ -13,7 +18,6 @@ from detector.manifest import Context
 from detector.trajectory import PROMPT
 from tests.tiny import tiny_checkpoint
 
-# The tests' tensors are tiny: more threads would only wait for each other.
 torch.set_num_threads(1)
 
 

@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 from starlette.testclient import TestClient
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from app.main import create_app
 from app.service import load_service
@@ -211,6 +213,20 @@ def test_alpha_that_cannot_be_kept_is_never_ready(artifact: Artifact) -> None:
     )
     assert "alpha 0.001 cannot be kept" in error["message"]
     assert "at least 999" in error["message"]
+
+
+def test_model_that_the_engine_does_not_reproduce_is_never_ready(
+    artifact: Artifact, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from app.service import start_service
+
+    def without_mask(module: Any, query: Any, key: Any, value: Any, mask: Any, **kw: Any) -> Any:
+        return sdpa_attention_forward(module, query, key, value, None, **kw)
+
+    checkpoint = tiny_checkpoint()
+    monkeypatch.setitem(ALL_ATTENTION_FUNCTIONS._global_mapping, "sdpa", without_mask)
+    error = not_ready(Settings(), load=lambda s: start_service(s, artifact, checkpoint))
+    assert "does not reproduce model 'tiny' in float32: the trajectory at" in error["message"]
 
 
 def test_unexpected_failure_is_said_without_its_content(

@@ -290,3 +290,14 @@ def test_nan_names_the_question_by_its_key(tmp_path: Path) -> None:
                 looks=looks,
                 max_length=512,
             )
+
+
+@pytest.mark.parametrize("bad", ["0", "-1", "many", ""])
+def test_a_bad_number_of_threads_is_said(
+    bad: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TRAJGUARD_THREADS", bad)
+    message = failing(
+        capsys, "fit", tmp_path, "--out", tmp_path / "a.safetensors", "--scope", "none"
+    )
+    assert f"TRAJGUARD_THREADS is {bad!r}" in message
