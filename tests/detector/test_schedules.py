@@ -1,0 +1,246 @@
+"""Whatever comes when, each request gets what it gets alone, and none waits for ever."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from functools import cache
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from detector.engine.checkpoint import Checkpoint
+from detector.engine.engine import Engine
+from detector.engine.request import Request
+from detector.errors import CapacityError
+from detector.trajectory import END, PROMPT, PROMPT_MEAN, Look
+from tests.detector.plain import LOOKS, Seen, drain, prompt
+from tests.tiny import tiny_checkpoint
+
+LONGEST = 140
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One request: what it is, when it comes, and what becomes of it."""
+
+    arrives: int
+    prompt: int
+    max_tokens: int
+    response: int | None
+    question: int | None
+    cancelled_after: int | None
+    ends_at: Look | None
+
+    def request(self) -> Request:
+        return Request(
+            prompt(self.prompt, self.prompt % 3),
+            max_tokens=self.max_tokens,
+            question=None if self.question is None else prompt(self.question, 7),
+            response=None if self.response is None else prompt(self.response, 8),
+        )
+
+
+def rarely(strategy: st.SearchStrategy[int]) -> st.SearchStrategy[int | None]:
+    return st.one_of(st.none(), st.none(), strategy)
+
+
+# From a few values each, so that what a request gets alone is computed once.
+PLANS = st.builds(
+    Plan,
+    arrives=st.sampled_from([0, 0, 0, 1, 4, 4, 11, 25]),
+    prompt=st.sampled_from([1, 2, 7, 16, 17, 40, 75, 120]),
+    max_tokens=st.sampled_from([1, 2, 5, 18]),
+    response=rarely(st.sampled_from([0, 1, 9])),
+    question=rarely(st.sampled_from([3, 30])),
+    cancelled_after=rarely(st.integers(0, 12)),
+    ends_at=rarely(st.sampled_from([PROMPT_MEAN, PROMPT, 2, 4, END])),
+)
+
+
+@dataclass(frozen=True)
+class Alone:
+    """What a request gets in an engine of its own."""
+
+    tokens: list[int]
+    trajectories: dict[Look, Tensor]
+
+
+@cache
+def other_checkpoint() -> Checkpoint:
+    return tiny_checkpoint(n_layers=3)
+
+
+@cache
+def alone(plan: Plan) -> Alone:
+    seen = Seen()
+    engine = Engine(other_checkpoint(), looks=LOOKS, observer=seen, n_slots=1, max_length=LONGEST)
+    request = plan.request()
+    engine.submit(request)
+    tokens, _ = drain(engine)
+    engine.close()
+    looks = {look: trajectory for (_, look), trajectory in seen.trajectories.items()}
+    return Alone(tokens.get(request, []), looks)
+
+
+@dataclass
+class Passes:
+    """Counts the forward passes of one engine step."""
+
+    prefill: int = 0
+    decode: int = 0
+
+    def watch(self, engine: Engine, patch: pytest.MonkeyPatch) -> None:
+        runner = engine._runner
+        plain = {name: getattr(runner, name) for name in ("prefill", "prefill_chunk", "decode")}
+
+        def counted(name: str) -> object:
+            def run(*args: object, **kwargs: object) -> object:
+                setattr(self, name.split("_")[0], getattr(self, name.split("_")[0]) + 1)
+                return plain[name](*args, **kwargs)
+
+            return run
+
+        for name in plain:
+            patch.setattr(runner, name, counted(name))
+
+
+@dataclass
+class Run:
+    """A schedule played through one engine; asserts what holds at every step."""
+
+    engine: Engine
+    passes: Passes
+    plans: dict[Request, Plan]
+    tokens: dict[Request, list[int]] = field(default_factory=dict)
+    finishes: dict[Request, str] = field(default_factory=dict)
+    accepted: list[Request] = field(default_factory=list)
+    began: list[Request] = field(default_factory=list)
+
+    def play(self) -> None:
+        step = 0
+        last = max(plan.arrives for plan in self.plans.values())
+        while step <= last or self.engine.busy:
+            for request, plan in self.plans.items():
+                if plan.arrives == step:
+                    self.submit(request)
+                if plan.cancelled_after is not None and step == plan.arrives + plan.cancelled_after:
+                    self.engine.cancel(request)
+            self.step()
+            step += 1
+            # Were each to run after the other, token by token, it would take less than this.
+            assert step < last + 60 * len(self.plans)
+
+    def submit(self, request: Request) -> None:
+        capacity = self.engine.capacity()
+        if capacity.n_waiting == capacity.max_queue:
+            with pytest.raises(CapacityError):
+                self.engine.submit(request)
+            return
+        self.engine.submit(request)
+        self.accepted.append(request)
+
+    def step(self) -> None:
+        running = [request for request in self.engine._running if not request.cancelled]
+        cancelled = [request for request in self.accepted if request.cancelled]
+        self.passes.prefill = self.passes.decode = 0
+        steps = self.engine.step()
+        assert self.passes.prefill <= 1
+        stepped = [step.request for step in steps]
+        # Whoever runs gets its next token in every step, whatever is prefilled beside it.
+        assert all(stepped.count(request) == 1 for request in running)
+        assert self.passes.decode == bool(running or self.decoded_at_once(stepped))
+        for step in steps:
+            assert step.request not in self.finishes
+            if step.request not in self.began and step.finish != "cancelled":
+                self.began.append(step.request)
+            if step.token is not None:
+                self.tokens.setdefault(step.request, []).append(step.token)
+            if step.finish is not None:
+                self.finishes[step.request] = step.finish
+        assert all(request in self.finishes for request in cancelled)
+        capacity = self.engine.capacity()
+        assert capacity.n_running <= capacity.n_slots
+        assert capacity.n_waiting <= capacity.max_queue
+        unfinished = [request for request in self.accepted if request not in self.finishes]
+        assert capacity.n_running + capacity.n_waiting == len(unfinished)
+
+    def decoded_at_once(self, stepped: list[Request]) -> bool:
+        """Whether a request was prefilled and decoded in the same step."""
+        return any(stepped.count(request) == 2 for request in stepped)
+
+
+@pytest.fixture(scope="module")
+def checkpoint() -> Iterator[Checkpoint]:
+    yield tiny_checkpoint(n_layers=3)
+    for remembered in (alone, other_checkpoint):
+        remembered.cache_clear()
+
+
+@settings(
+    max_examples=80,
+    derandomize=True,
+    deadline=None,
+    database=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+@given(
+    plans=st.lists(PLANS, min_size=1, max_size=16),
+    n_slots=st.integers(1, 5),
+    prefill_tokens=st.sampled_from([8, 16, 33, 64, 256]),
+    max_queue=st.sampled_from([2, 6, 20]),
+)
+def test_any_schedule_gives_each_request_what_it_gets_alone(
+    checkpoint: Checkpoint, plans: list[Plan], n_slots: int, prefill_tokens: int, max_queue: int
+) -> None:
+    requests = {plan.request(): plan for plan in plans}
+    ends = {request: plan.ends_at for request, plan in requests.items() if plan.ends_at is not None}
+    seen = Seen(ends=ends)
+    engine = Engine(
+        checkpoint,
+        looks=LOOKS,
+        observer=seen,
+        n_slots=n_slots,
+        max_length=LONGEST,
+        max_queue=max_queue,
+        prefill_tokens=prefill_tokens,
+    )
+    run = Run(engine, Passes(), requests)
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            run.passes.watch(engine, patch)
+            run.play()
+        assert engine.capacity().n_running == engine.capacity().n_waiting == 0
+    finally:
+        engine.close()
+    assert set(run.finishes) == set(run.accepted)
+    generations = [r for r in run.accepted if r.response is None and r in run.began]
+    assert [r for r in run.began if r.response is None] == generations
+    for request in run.accepted:
+        assert_as_alone(run, seen, request)
+
+
+def assert_as_alone(run: Run, seen: Seen, request: Request) -> None:
+    plan = run.plans[request]
+    expected = alone(replace(plan, arrives=0, cancelled_after=None, ends_at=None))
+    tokens, finish = run.tokens.get(request, []), run.finishes[request]
+    looks = {look: t for (whose, look), t in seen.trajectories.items() if whose is request}
+    for look, trajectory in looks.items():
+        difference = (trajectory - expected.trajectories[look]).norm(dim=1)
+        assert (difference <= 1e-5 * expected.trajectories[look].norm(dim=1)).all(), look
+    assert tokens == expected.tokens[: len(tokens)]
+    if finish == "cancelled":
+        assert plan.cancelled_after is not None
+    elif finish == "judged":
+        assert plan.ends_at is not None
+        # Judged at a look, the token that it comes before is never sent.
+        n_tokens = len(expected.tokens) - 1 if plan.ends_at == END else max(plan.ends_at, 1) - 1
+        assert len(tokens) == n_tokens
+    else:
+        assert finish == ("traced" if request.response is not None else finish)
+        assert tokens == expected.tokens
+        assert set(looks) == set(expected.trajectories)
+        reached = plan.ends_at in expected.trajectories
+        assert not reached or request.response is not None
