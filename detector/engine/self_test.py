@@ -86,6 +86,8 @@ def _run(checkpoint: Checkpoint, requests: Sequence[Request]) -> dict[Request, d
 
 def _compare(checkpoint: Checkpoint, request: Request, seen: Mapping[Look, Tensor]) -> float:
     """The largest relative difference of a plane from a plain pass. Raises SelfTestError."""
+    if request.finish == "failed":
+        raise _failure(checkpoint, "its states are NaN or infinite")
     tolerance = _TOLERANCE[checkpoint.model.dtype]
     states, logits = plain_pass(checkpoint, request)
     worst = 0.0

@@ -301,6 +301,14 @@ def test_self_test_says_when_a_step_fails(monkeypatch: pytest.MonkeyPatch) -> No
     self_test(checkpoint)
 
 
+def test_self_test_refuses_states_that_are_not_finite() -> None:
+    checkpoint = tiny_of(LlamaConfig(**SIZES))
+    with torch.no_grad():
+        next(decoder_layers(checkpoint.model)[2].parameters()).fill_(torch.inf)
+    with pytest.raises(SelfTestError, match="its states are NaN or infinite"):
+        self_test(checkpoint)
+
+
 def test_half_precision_passes_the_self_test() -> None:
     checkpoint = tiny_of(LlamaConfig(**SIZES))
     torch.nn.Module.to(checkpoint.model, torch.bfloat16)
