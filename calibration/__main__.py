@@ -158,6 +158,35 @@ def _parser() -> argparse.ArgumentParser:
     tuning.add_argument("--lora", type=int, default=0, metavar="RANK", help="train adapters only")
     tuning.add_argument("--patch-size", type=int, default=1, metavar="K", help="patch level first")
 
+    racing = commands.add_parser(
+        "throughput", help="tokens a second, guarded and not, beside other engines"
+    )
+    racing.add_argument("artifact", type=Path, metavar="ARTIFACT.safetensors")
+    racing.add_argument("--model", default=NAME, help="this name, a folder or a hub id")
+    racing.add_argument("--at-once", type=int, nargs="+", default=[1, 8, 32], metavar="N")
+    racing.add_argument("--dtype", nargs="+", default=["bfloat16", "float32"])
+    racing.add_argument("--rounds", type=int, default=7, help="each contender once a round (7)")
+    racing.add_argument(
+        "--vllm", type=Path, metavar="PYTHON", help="an interpreter that has vLLM installed"
+    )
+    racing.add_argument("--out", type=Path, required=True, metavar="FILE.json")
+
+    loading = commands.add_parser(
+        "load", help="the engine under Poisson arrivals, refusals and many requests"
+    )
+    loading.add_argument("artifact", type=Path, metavar="ARTIFACT.safetensors")
+    loading.add_argument("--model", default=NAME, help="this name, a folder or a hub id")
+    loading.add_argument("--dtype", default="auto", help="auto, bfloat16, float16 or float32")
+    loading.add_argument("--n", type=int, default=300, help="arrivals (300)")
+    loading.add_argument("--n-memory", type=int, default=2000, help="requests for memory (2000)")
+
+    growing = commands.add_parser(
+        "growth", help="plot a step's time by batch, prompt length and layers"
+    )
+    growing.add_argument("--model", default=NAME, help="this name, a folder or a hub id")
+    growing.add_argument("--dtype", default="auto", help="auto, bfloat16, float16 or float32")
+    growing.add_argument("--out", type=Path, required=True, metavar="FILE.svg")
+
     asking = commands.add_parser("ask", help="count what a running service refuses or flags")
     asking.add_argument("url", metavar="URL", help="such as http://127.0.0.1:8000")
     asking.add_argument("questions", type=Path, nargs="+", metavar="QUESTIONS.jsonl")
@@ -357,6 +386,48 @@ def _finetune(options: argparse.Namespace) -> None:
     )
 
 
+def _throughput(options: argparse.Namespace) -> None:
+    artifact = artifacts.load(options.artifact)
+    from calibration.throughput import document, throughput
+
+    _set_threads()
+    from detector.engine.default_model import default_checkpoint
+
+    folder = default_checkpoint() if options.model == NAME else Path(options.model)
+    comparisons = []
+    for comparison in throughput(
+        artifact,
+        options.model,
+        sizes=options.at_once,
+        dtypes=options.dtype,
+        rounds=options.rounds,
+        vllm_python=options.vllm,
+        vllm_model=folder,
+    ):
+        print(comparison, flush=True)  # noqa: T201
+        comparisons.append(comparison)
+        write_atomically(options.out, document(comparisons))
+    print(f"wrote {options.out}")  # noqa: T201
+
+
+def _load(options: argparse.Namespace) -> None:
+    artifact = artifacts.load(options.artifact)
+    from calibration.load import load
+
+    _set_threads()
+    measured = load(artifact, options.model, options.dtype, n=options.n, n_memory=options.n_memory)
+    print(measured)  # noqa: T201
+
+
+def _growth(options: argparse.Namespace) -> None:
+    from calibration.growth import growth, picture
+
+    _set_threads()
+    curves = growth(options.model, options.dtype)
+    write_atomically(options.out, picture(curves))
+    print(*curves, f"wrote {options.out}", sep="\n")  # noqa: T201
+
+
 def _ask(options: argparse.Namespace) -> None:
     from calibration.ask import ask, choose, describe
 
@@ -387,6 +458,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "dropout": _dropout,
         "benchmark": _benchmark,
         "finetune": _finetune,
+        "throughput": _throughput,
+        "load": _load,
+        "growth": _growth,
         "ask": _ask,
         "timing": _timing,
     }

@@ -52,6 +52,11 @@ class SlotCache:
         self._values = {layer: slots(value) for layer, (_, value) in layers.items()}
         self._write: Write | None = None
 
+    @property
+    def nbytes(self) -> int:
+        """Memory of all slots."""
+        return sum(t.nbytes for t in (*self._keys.values(), *self._values.values()))
+
     def prompts(self, rows: Tensor, slots: Tensor) -> None:
         """Next: whole prompts, right-padded; keep batch rows `rows` in `slots`."""
 

@@ -22,7 +22,9 @@ Span = tuple[int, int]
 
 @dataclass(frozen=True)
 class _Prefill:
-    weights: Tensor  # (rows, spans, positions): each span's mean as a weighted sum
+    # (rows, spans, positions), each span's mean as a weighted sum; where every row has one
+    # span of one position, (rows,) these positions.
+    weights: Tensor
     means: Tensor  # (L + 1, rows, spans, d)
 
 
@@ -57,11 +59,16 @@ class Collector:
         """Next: a prefill of len(spans) rows. Returns where the means over each row's spans
         will be, (L + 1, rows, most spans of a row, d).
         """
-        weights = torch.zeros(len(spans), max(map(len, spans)), n_positions)
-        for row, row_spans in enumerate(spans):
-            for index, (start, stop) in enumerate(row_spans):
-                weights[row, index, start:stop] = 1 / (stop - start)
-        means = torch.zeros(self.n_planes, *weights.shape[:2], self._width, device=self._device)
+        n_spans = max(map(len, spans))
+        firsts = [start for (start, stop), *others in spans if stop == start + 1 and not others]
+        if len(firsts) == len(spans):
+            weights = torch.tensor(firsts)
+        else:
+            weights = torch.zeros(len(spans), n_spans, n_positions)
+            for row, row_spans in enumerate(spans):
+                for index, (start, stop) in enumerate(row_spans):
+                    weights[row, index, start:stop] = 1 / (stop - start)
+        means = torch.zeros(self.n_planes, len(spans), n_spans, self._width, device=self._device)
         self._prefill = _Prefill(weights.to(self._device), means)
         return means
 
@@ -74,8 +81,12 @@ class Collector:
         self.sums[:, target] = self.sums[:, source]
 
     def _collect(self, plane: int, states: Tensor) -> None:
-        if self._prefill is not None:
-            torch.bmm(self._prefill.weights, states.float(), out=self._prefill.means[plane])
+        prefill = self._prefill
+        if prefill is not None and prefill.weights.ndim == 1:
+            rows = torch.arange(len(states), device=states.device)
+            prefill.means[plane, :, 0] = states[rows, prefill.weights]
+        elif prefill is not None:
+            torch.bmm(prefill.weights, states.float(), out=prefill.means[plane])
         elif self._n_decoding:
             self.sums[plane, : self._n_decoding] += states[:, -1]
 

@@ -5,12 +5,13 @@
         for step in engine.step():  on the one thread that owns the model
             ...
 
-A step prefills at most one batch of prompts (or one chunk of a long prompt) and decodes one
-token for every running request. Running requests occupy cache slots 0..n-1; a finished one
-is back-filled by the last. At every look that is due the observer is shown the
-trajectories and says which requests to end there: the prompt look comes before the first
-token, the look at t tokens before token t is emitted. A request whose numbers are NaN or
-infinite fails alone, and one whose deadline has passed ends with the next step.
+A step prefills one batch of prompts (or one chunk of a long prompt), or it decodes one token for
+every running request; where there is work for both they take turns, so that first tokens go
+out at once and no long prompt keeps the others waiting. Running requests occupy cache slots
+0..n-1; a finished one is back-filled by the last. At every look that is due the observer is
+shown the trajectories and says which requests to end there: the prompt look comes before the
+first token, the look at t tokens before token t is emitted. A request whose numbers are NaN
+or infinite fails alone, and one whose deadline has passed ends with the next step.
 
 This file knows nothing of HTTP, asyncio, detectors or thresholds.
 """
@@ -61,11 +62,22 @@ class Capacity:
     n_waiting: int
 
 
+@dataclass(frozen=True)
+class StateBytes:
+    """Memory of one running request: its keys and values, None where the model keeps them
+    itself, and its trajectory's running sum.
+    """
+
+    cache: int | None
+    trajectory: int
+
+
 class Engine:
     """Continuous batching over dense cache slots. See the module's docstring.
 
     `looks` are the looks that the observer is shown; `keep_likelihood` sums up what the
-    likelihood baselines need. `clock` tells the seconds that deadlines are measured in. A
+    likelihood baselines need. On a CPU the model's linear layers are packed, for it to be run and
+    no longer trained or saved. `clock` tells the seconds that deadlines are measured in. A
     model that slots cannot hold runs one request at a time, so `capacity().n_slots` may be
     less than asked for. Raises UnsupportedModelError for a model that is not decoder-only or
     has no layers to hook, EngineError for one that another engine runs: `close` that first.
@@ -101,6 +113,8 @@ class Engine:
         self._keep_likelihood = keep_likelihood
         self._clock = clock
         self._collector = Collector(model, n_slots)
+        if not self.looks:
+            self._collector.close()
         try:
             self._runner = open_runner(
                 checkpoint,
@@ -120,6 +134,7 @@ class Engine:
         self._staged_mean = torch.zeros(())
         self._staged_rows: list[Row] = []
         self._steps: list[Step] = []
+        self._prefilled_last = False
 
     # Any thread.
 
@@ -132,6 +147,11 @@ class Engine:
                 n_running=len(self._running) + (self._staged is not None),
                 n_waiting=len(self._waiting),
             )
+
+    @property
+    def state_bytes(self) -> StateBytes:
+        """What each of the slots takes."""
+        return StateBytes(self._runner.slot_bytes, self._collector.sums[:, 0].nbytes)
 
     def submit(self, *requests: Request) -> None:
         """Queue requests, all or none.
@@ -176,11 +196,16 @@ class Engine:
 
     @torch.inference_mode()
     def step(self) -> list[Step]:
-        """Prefill, decode, and say what happened to whom."""
+        """Prefill or decode, and say what happened to whom."""
         self._steps = []
         self._drop_overdue()
-        self._prefill()
-        self._decode()
+        if self._prefilled_last and self._running:
+            self._prefilled_last = False
+            self._decode()
+        else:
+            self._prefilled_last = self._prefill()
+            if not self._prefilled_last:
+                self._decode()
         return self._steps
 
     def abandon(self) -> None:
@@ -236,13 +261,17 @@ class Engine:
 
     # Prefill
 
-    def _prefill(self) -> None:
+    def _prefill(self) -> bool:
+        """Whether there was anything to prefill."""
         if self._staged is None:
             batch = self._next_batch()
             if batch:
                 self._prefill_batch([row for r in batch for row in rows_of(r, self.looks)])
+                return True
         if self._staged is not None:
             self._prefill_chunk(self._staged)
+            return True
+        return False
 
     def _next_batch(self) -> list[Request]:
         """Take waiting requests, first come first served, while they fit one prefill.

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from detector.engine.checkpoint import Checkpoint
 from detector.engine.collector import Collector
+from detector.engine.packed import pack_linears
 from detector.engine.prefill import Row
 from detector.engine.sequential_runner import SequentialRunner
 from detector.engine.slot_runner import SlotRunner, key_sizes, why_not_in_slots
@@ -22,12 +23,14 @@ class Runner(Protocol):
     """Forward passes for requests that occupy slots 0..n-1, states collected in each.
 
     A prompt over `prefill_tokens` is to be prefilled in chunks, in a slot for staging. If
-    `alone`, nothing may be prefilled while a request runs.
+    `alone`, nothing may be prefilled while a request runs. `slot_bytes` is what a slot's keys and
+    values take, None if that is not known beforehand.
     """
 
     alone: bool
     n_slots: int
     prefill_tokens: int
+    slot_bytes: int | None
 
     def prefill(
         self, rows: Sequence[Row], starting: Sequence[int], first_slot: int
@@ -84,6 +87,7 @@ def open_runner(
             reason = f"it fails in a cache of slots ({type(error).__name__})"
         else:
             if sizes.layers:
+                pack_linears(model, lambda: key_sizes(model))
                 return SlotRunner(model, collector, sizes, n_slots, max_length, prefill_tokens)
             reason = "it puts no keys into a cache of slots"
     log.warning("model %s runs one request at a time: %s", checkpoint.name, reason)

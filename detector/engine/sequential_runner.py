@@ -31,6 +31,7 @@ class SequentialRunner:
     n_slots = 1
     # Some models keep their state in their own layers, where a second sequence overwrites it.
     alone = True
+    slot_bytes: int | None = None
 
     def __init__(self, model: PreTrainedModel, collector: Collector, max_length: int) -> None:
         taken = inspect.signature(model.forward).parameters

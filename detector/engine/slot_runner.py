@@ -41,6 +41,7 @@ class SlotRunner:
         self._collector = collector
         self._mask = CausalMask(model)
         self._cache = SlotCache(sizes.layers, n_slots + 1, max_length)
+        self.slot_bytes: int | None = self._cache.nbytes // (n_slots + 1)
         self._positions = torch.arange(max_length, device=model.device)
 
     def prefill(

@@ -118,6 +118,7 @@ class Run:
     finishes: dict[Request, str] = field(default_factory=dict)
     accepted: list[Request] = field(default_factory=list)
     began: list[Request] = field(default_factory=list)
+    prefilled_last: bool = False
 
     def play(self) -> None:
         step = 0
@@ -131,7 +132,7 @@ class Run:
             self.step()
             step += 1
             # Were each to run after the other, token by token, it would take less than this.
-            assert step < last + 60 * len(self.plans)
+            assert step < last + 120 * len(self.plans)
 
     def submit(self, request: Request) -> None:
         capacity = self.engine.capacity()
@@ -147,11 +148,14 @@ class Run:
         cancelled = [request for request in self.accepted if request.cancelled]
         self.passes.prefill = self.passes.decode = 0
         steps = self.engine.step()
-        assert self.passes.prefill <= 1
+        assert self.passes.prefill + self.passes.decode <= 1
         stepped = [step.request for step in steps]
-        # Whoever runs gets its next token in every step, whatever is prefilled beside it.
-        assert all(stepped.count(request) == 1 for request in running)
-        assert self.passes.decode == bool(running or self.decoded_at_once(stepped))
+        # Whoever runs gets its next token in this step or the next, whatever is prefilled.
+        if running and self.prefilled_last:
+            assert self.passes.decode == 1
+        if self.passes.decode:
+            assert all(stepped.count(request) == 1 for request in running)
+        self.prefilled_last = self.passes.prefill == 1
         for step in steps:
             assert step.request not in self.finishes
             if step.request not in self.began and step.finish != "cancelled":
@@ -166,10 +170,6 @@ class Run:
         assert capacity.n_waiting <= capacity.max_queue
         unfinished = [request for request in self.accepted if request not in self.finishes]
         assert capacity.n_running + capacity.n_waiting == len(unfinished)
-
-    def decoded_at_once(self, stepped: list[Request]) -> bool:
-        """Whether a request was prefilled and decoded in the same step."""
-        return any(stepped.count(request) == 2 for request in stepped)
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,183 @@
+"""What the engine costs, measured on a tiny model: that it measures what it says."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+import torch
+from torch import Tensor
+
+from calibration import growth, load, throughput
+from calibration.__main__ import main
+from calibration.contenders import Prompts, continuous_batching, own_engine, static_batch
+from calibration.generate import generate
+from calibration.throughput import Comparison, compare, every_look_guard, prompts_of
+from detector.engine.engine import Engine
+from detector.engine.request import Request
+from detector.engine.text import Text
+from detector.trajectory import PROMPT, Look
+from tests.tiny import tiny_checkpoint
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny model's folder and an artifact fitted for it."""
+    folder = tmp_path_factory.mktemp("throughput")
+    checkpoint = tiny_checkpoint()
+    checkpoint.model.save_pretrained(folder / "model")
+    checkpoint.tokenizer.save_pretrained(folder / "model")
+    rows = [json.dumps({"question": question}) for question, _ in generate(200, seed=0)]
+    (folder / "q.jsonl").write_text("\n".join(rows))
+    model = ["--model", str(folder / "model"), "--dtype", "float32"]
+    assert main(["collect", str(folder / "q.jsonl"), "--out", str(folder / "c"), *model]) == 0
+    artifact = ["--scope", "x", "--rank", "4", "--out", str(folder / "a.safetensors")]
+    assert main(["fit", str(folder / "c" / "q"), *artifact]) == 0
+    return folder
+
+
+def test_prompts_have_the_length_asked_for() -> None:
+    checkpoint = tiny_checkpoint()
+    prompts = prompts_of(Text(checkpoint.tokenizer), 9, 40)
+    assert [len(prompt) for prompt in prompts] == [40] * 9
+    assert len(set(prompts)) == 9
+
+
+def test_contenders_generate_all_that_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every engine draws as many tokens, whatever the model would rather do."""
+    ours, plain = tiny_checkpoint(), tiny_checkpoint()
+    prompts: Prompts = prompts_of(Text(ours.tokenizer), 3)
+    seen: list[Request] = []
+    submit = Engine.submit
+
+    def spy(self: Engine, *requests: Request) -> None:
+        seen.extend(requests)
+        submit(self, *requests)
+
+    monkeypatch.setattr(Engine, "submit", spy)
+    for detector in (every_look_guard(ours, rank=4), None):
+        with own_engine("engine", ours, detector, 3).open() as run:
+            run(prompts, 30)
+    assert [len(request.generated) for request in seen] == [30] * 6
+    lengths = []
+    generate_plainly = plain.model.generate
+
+    def counted(*args: object, **kwargs: object) -> Tensor:
+        out: Tensor = generate_plainly(*args, **kwargs)  # type: ignore[operator]
+        lengths.append(out.shape[1] - 40)
+        return out
+
+    monkeypatch.setattr(plain.model, "generate", counted)
+    with static_batch(plain).open() as run:
+        run(prompts, 30)
+    assert lengths == [30]
+    with continuous_batching(plain, 3).open() as run:
+        run(prompts, 30)
+
+
+def test_every_contender_runs_once_a_round() -> None:
+    checkpoint = tiny_checkpoint()
+    contenders = [own_engine(name, checkpoint, None, 2) for name in ("a", "b")]
+    seconds = compare(contenders, prompts_of(Text(checkpoint.tokenizer), 2), 3, rounds=3)
+    assert {name: len(times) for name, times in seconds.items()} == {"a": 3, "b": 3}
+
+
+def test_ratios_are_taken_within_a_round() -> None:
+    comparison = Comparison("float32", 2, 60, {"guarded": [1.0, 4.0, 2.0], "b": [2.0, 4.0, 6.0]})
+    assert comparison.ratio("b") == (2.0, 1.0, 3.0)
+    assert comparison.tokens_per_second("guarded") == 30.0
+    assert "guarded is 2.00 times as fast (1.00 to 3.00)" in str(comparison)
+
+
+def test_throughput_command(
+    work: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(throughput, "N_NEW", 3)
+    out = work / "t.json"
+    options = ["--model", str(work / "model"), "--at-once", "2", "--dtype", "float32"]
+    more = ["--rounds", "2", "--out", str(out)]
+    assert main(["throughput", str(work / "a.safetensors"), *options, *more]) == 0
+    (comparison,) = json.loads(out.read_text())
+    assert all(len(times) == 2 for times in comparison["seconds"].values())
+    shown = capsys.readouterr().out
+    for name in ("guarded", "unguarded", "static-batch generate", "continuous batching"):
+        assert name in shown
+
+
+def test_load_command(
+    work: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(load, "N_NEW", 3)
+    monkeypatch.setattr(load, "_N_SLOTS", 4)
+    options = ["--model", str(work / "model"), "--dtype", "float32", "--n", "30"]
+    assert main(["load", str(work / "a.safetensors"), *options, "--n-memory", "40"]) == 0
+    shown = capsys.readouterr().out
+    assert "30 arrivals" in shown
+    assert ": 0 lost" in shown
+    # One running sum a slot.
+    assert "= 1.00 x (L + 1) x d x 4" in shown
+
+
+def test_refused_prompts_take_no_decode_step() -> None:
+    checkpoint = tiny_checkpoint()
+    running: list[list[int]] = []
+
+    def make(observer: object) -> Engine:
+        engine = Engine(
+            checkpoint,
+            looks={PROMPT},
+            observer=observer,  # type: ignore[arg-type]
+            n_slots=32,
+            max_length=128,
+        )
+        step = engine.step
+        running.append([])
+
+        def counted() -> object:
+            steps = step()
+            running[-1].append(engine.capacity().n_running)
+            return steps
+
+        engine.step = counted  # type: ignore[method-assign, assignment]
+        return engine
+
+    prompts = prompts_of(Text(checkpoint.tokenizer), 32)
+    assert load.refusals(make, prompts) > 0
+    # The warm-up comes first: two tokens for each of the same prompts.
+    assert [max(counts) for counts in running] == [32, 16]
+
+
+def test_growth_command(
+    work: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, values in (("BATCHES", (1, 2)), ("LENGTHS", (16, 32)), ("LAYERS", (2, 4))):
+        monkeypatch.setattr(growth, name, values)
+    monkeypatch.setattr(growth, "_ROUNDS", 1)
+    out = work / "g.svg"
+    model = ["--model", str(work / "model"), "--dtype", "float32"]
+    assert main(["growth", *model, "--out", str(out)]) == 0
+    assert ElementTree.parse(out).getroot().tag.endswith("svg")
+    shown = capsys.readouterr().out
+    assert "decode step of 8 requests, ms:" in shown
+
+
+def test_the_guard_that_looks_often_takes_every_look() -> None:
+    checkpoint = tiny_checkpoint()
+    seen: list[Look] = []
+
+    def observe(look: Look, requests: Sequence[Request], rows: Tensor) -> list[bool]:
+        seen.append(look)
+        return [False] * len(requests)
+
+    detector = every_look_guard(checkpoint, rank=4)
+    looks = {fitted.look for fitted in detector.looks}
+    engine = Engine(checkpoint, looks=looks, observer=observe, max_length=128)
+    engine.submit(Request((5, 6, 7), max_tokens=20))
+    with torch.inference_mode():
+        while engine.busy:
+            engine.step()
+    engine.close()
+    assert set(seen) >= {PROMPT, 4, 8, 16}
