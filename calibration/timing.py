@@ -9,13 +9,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from detector.artifact import Artifact
 from detector.detector import Detector, Part, fit_look
 from detector.gaussian import LayerGaussians
 from detector.planes import Planes
-from detector.scores import ORDERS, SCORE_NAMES, FittedScore
-from detector.trajectory import PROMPT
+from detector.scores import SCORE_NAMES, FittedScore
+from detector.trajectory import PROMPT, Look
 
 _REPEATS = 30
 
@@ -94,31 +95,30 @@ def timings(artifact: Artifact) -> list[Timing]:
     ]
     detector, manifest = artifact.detector, artifact.manifest
     shape = (manifest.n_layers + 1, manifest.hidden_size)
-    look = detector.looks[0].look
     one, many = (torch.randn(n, *shape, generator=generator) for n in (1, 32))
-    rows.append(
-        Timing(
-            f"{manifest.model_name}, {shape[0]} x {shape[1]}, score and verdict",
-            _median_ms(lambda: detector.judge(detector.score(look, one)[0])),
-            _median_ms(lambda: [detector.judge(scores) for scores in detector.score(look, many)])
-            / 32,
+
+    def with_verdict(what: str, guard: Detector, look: Look) -> Timing:
+        def judge(trajectories: Tensor) -> None:
+            for scores in guard.score(look, trajectories):
+                guard.judge(scores)
+
+        return Timing(
+            f"{manifest.model_name}, {shape[0]} x {shape[1]}, {what}",
+            _median_ms(lambda: judge(one)),
+            _median_ms(lambda: judge(many)) / 32,
         )
-    )
-    whole = _with_every_score(detector, *shape)
-    parts = len(whole.looks)
-    rows.append(
-        Timing(
-            f"{manifest.model_name}, {shape[0]} x {shape[1]}, all {parts} scores and verdict",
-            _median_ms(lambda: whole.judge(whole.score(PROMPT, one)[0])),
-            _median_ms(lambda: [whole.judge(scores) for scores in whole.score(PROMPT, many)]) / 32,
-        )
-    )
+
+    rows.append(with_verdict("score and verdict", detector, detector.looks[0].look))
+    for highest in (0, 2, 5):
+        wide = _with_every_score(detector, *shape, highest)
+        what = f"all {len(wide.looks)} scores of orders up to {highest}, and verdict"
+        rows.append(with_verdict(what, wide, PROMPT))
     return rows
 
 
-def _with_every_score(detector: Detector, n_planes: int, width: int) -> Detector:
-    """A detector of every score and order that the model's trajectories can carry, at one
-    look, at the artifact's own rank.
+def _with_every_score(detector: Detector, n_planes: int, width: int, highest: int) -> Detector:
+    """A detector of every score that the model's trajectories can carry, of every order up to
+    `highest`, at one look, at the artifact's own rank.
     """
     ranks = [
         f.score.gaussians.rank
@@ -134,7 +134,7 @@ def _with_every_score(detector: Detector, n_planes: int, width: int) -> Detector
         if name == "tv-reference" and n_planes < 9:
             continue
         ordered = name in ("mahalanobis", "tv-paper", "tv-reference")
-        parts += [Part(PROMPT, name, order) for order in (ORDERS if ordered else [0])]
+        parts += [Part(PROMPT, name, order) for order in range(highest + 1 if ordered else 1)]
     return Detector.fit(
         {PROMPT: fit}, {PROMPT: conformal}, parts=parts, rank=max(ranks, default=128)
     )

@@ -228,10 +228,11 @@ def test_timing_prints_both_sizes(
     assert main(["fit", collected, "--out", str(artifact), "--scope", "x", "--rank", "4"]) == 0
     assert main(["timing", str(artifact), "--fit"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert "fit of 20 trajectories of 3 x 8 at rank 4" in lines[-4]
-    assert "33 x 4096 at rank 256" in lines[-3]
-    assert "7 x 32, score and verdict" in lines[-2]
-    assert "7 x 32, all 15 scores and verdict" in lines[-1]
+    assert "fit of 20 trajectories of 3 x 8 at rank 4" in lines[-6]
+    assert "33 x 4096 at rank 256" in lines[-5]
+    assert "7 x 32, score and verdict" in lines[-4]
+    assert "7 x 32, all 5 scores of orders up to 0, and verdict" in lines[-3]
+    assert "7 x 32, all 15 scores of orders up to 5, and verdict" in lines[-1]
 
 
 def test_template_s_line_break_survives_the_shell(work: Path, model: Path, tmp_path: Path) -> None:
