@@ -6,7 +6,7 @@ stack traces never reach a client.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -85,7 +85,7 @@ def _on_trajguard_error(_: Request, error: Exception) -> JSONResponse:
 
 def _on_validation_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
-    first = error.errors()[0]
+    first = _furthest(error.errors())
     if "json" not in request.headers.get("content-type", "") and first["loc"] == ("body",):
         message = "the body is not declared as JSON: send the header content-type: application/json"
         return _response(400, error_body(400, message, "content-type", "invalid_request"))
@@ -98,6 +98,13 @@ def _on_validation_error(request: Request, error: Exception) -> JSONResponse:
     name = ".".join(path) or "the body"
     message = f"{name}: {first['msg']}{_echo(path, first.get('input'))}"
     return _response(400, error_body(400, message, ".".join(path) or None, "invalid_request"))
+
+
+def _furthest(errors: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """The first error; of the kinds that a field may be, that of the kind that came furthest."""
+    field = errors[0]["loc"][:-1]
+    kinds = [e for e in errors if len(field) > 1 and e["loc"][: len(field)] == field]
+    return max(kinds or errors[:1], key=lambda error: len(error["loc"]))
 
 
 def _echo(path: list[str], value: Any) -> str:

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from app.policy import Mode
 from app.protocol.logprobs import ChoiceLogprobs
+from app.protocol.text import Unicode, UnicodeText
 from app.protocol.verdict import ChatVerdict
 
 FinishReason = Literal["stop", "length", "content_filter"]
@@ -23,14 +24,14 @@ def _absent(value: object) -> bool:
 
 class TextPart(BaseModel):
     type: Literal["text"]
-    text: str
+    text: UnicodeText
 
 
 class Message(BaseModel):
     """One message; content is a text or a list of text parts."""
 
     role: Literal["system", "developer", "user", "assistant"]
-    content: str | list[TextPart]
+    content: Annotated[str | list[TextPart], Unicode]
 
     @property
     def text(self) -> str:
@@ -52,7 +53,7 @@ class GuardOptions(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     mode: Mode | None = Field(default=None, description="stricter than the service's, never looser")
-    fields: dict[str, str] = Field(
+    fields: dict[UnicodeText, UnicodeText] = Field(
         default_factory=dict, description="fields of the question, for a grouped artifact"
     )
     timeout_seconds: float | None = Field(
@@ -75,7 +76,7 @@ class ChatRequest(BaseModel):
     )
 
     messages: Messages
-    model: str | None = None
+    model: UnicodeText | None = None
     max_tokens: int | None = Field(default=None, ge=1)
     max_completion_tokens: int | None = Field(default=None, ge=1)
     temperature: float | None = Field(default=None, ge=0, le=2)
@@ -90,7 +91,7 @@ class ChatRequest(BaseModel):
     logprobs: bool | None = None
     top_logprobs: int | None = Field(default=None, ge=0, le=20)
     seed: int | None = Field(default=None, ge=-(2**63), lt=2**63)
-    stop: str | list[str] | None = None
+    stop: Annotated[str | list[str] | None, Unicode] = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     trajguard: GuardOptions = GuardOptions()

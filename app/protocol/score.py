@@ -5,6 +5,7 @@ from __future__ import annotations
 from pydantic import BaseModel, Field
 
 from app.protocol.openai import Messages
+from app.protocol.text import UnicodeText
 from app.protocol.verdict import ScoreVerdict
 
 
@@ -16,8 +17,8 @@ class ScoreRequest(BaseModel):
     """
 
     messages: Messages
-    response: str | None = Field(default=None, description="judge this response too")
-    fields: dict[str, str] = Field(
+    response: UnicodeText | None = Field(default=None, description="judge this response too")
+    fields: dict[UnicodeText, UnicodeText] = Field(
         default_factory=dict, description="fields of the question, for a grouped artifact"
     )
 

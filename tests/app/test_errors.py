@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Iterator
 from pathlib import Path
@@ -236,3 +237,20 @@ def test_unexpected_failure_is_said_without_its_content(
         raise RuntimeError(SECRET)
 
     assert "RuntimeError" in not_ready(Settings(), load=broken)["message"]
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        (CHAT, {"messages": [{"role": "user", "content": f"{SECRET} \ud800"}]}),
+        (CHAT, {"messages": [{"role": "user", "content": [{"type": "text", "text": "\udfff"}]}]}),
+        (CHAT, {"messages": user(IN_SCOPE), "stop": ["\ud800"]}),
+        (CHAT, {"messages": user(IN_SCOPE), "trajguard": {"fields": {"route": "\ud800"}}}),
+        ("/v1/score", {"messages": user(IN_SCOPE), "response": "\ud83d"}),
+    ],
+)
+def test_half_a_surrogate_pair_is_refused(client: TestClient, path: str, body: object) -> None:
+    """JSON can escape what no tokenizer, log or answer could hold."""
+    content = json.dumps(body)
+    response = client.post(path, content=content, headers={"Content-Type": "application/json"})
+    assert "half of a surrogate pair" in error_of(response, 400)["message"]
