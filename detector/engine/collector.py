@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 from transformers import PreTrainedModel
 
 from detector.errors import UnsupportedModelError
@@ -42,18 +43,32 @@ class Collector:
         self.sums = torch.zeros(self.n_planes, n_slots, self._width, device=self._device)
         self._prefill: _Prefill | None = None
         self._n_decoding = 0
+        self._layers = layers
+        self._closed = False
+        self._handles: list[RemovableHandle] = []
+
+    def close(self) -> None:
+        """Take the hooks off the model for good; nothing is collected any more."""
+        self._closed = True
+        self._detach()
+
+    def _attach(self) -> None:
+        if self._handles or self._closed:
+            return
+        embedding = self._layers[0].register_forward_pre_hook(self._on_embedding, with_kwargs=True)
         self._handles = [
-            layers[0].register_forward_pre_hook(self._on_embedding, with_kwargs=True),
+            embedding,
             *(
                 layer.register_forward_hook(self._on_layer(plane))
-                for plane, layer in enumerate(layers, start=1)
+                for plane, layer in enumerate(self._layers, start=1)
             ),
         ]
 
-    def close(self) -> None:
-        """Take the hooks off the model."""
+    def _detach(self) -> None:
+        """A layer with a hook is called a slower way, even by one that does nothing."""
         for handle in self._handles:
             handle.remove()
+        self._handles = []
 
     def prefill(self, spans: Sequence[Sequence[Span]], n_positions: int) -> Tensor:
         """Next: a prefill of len(spans) rows. Returns where the means over each row's spans
@@ -70,12 +85,17 @@ class Collector:
                     weights[row, index, start:stop] = 1 / (stop - start)
         means = torch.zeros(self.n_planes, len(spans), n_spans, self._width, device=self._device)
         self._prefill = _Prefill(weights.to(self._device), means)
+        self._attach()
         return means
 
     def decode(self, n: int) -> None:
         """Next: a decode step; its states are added to the sums of slots 0..n-1."""
         self._prefill = None
         self._n_decoding = n
+        if n:
+            self._attach()
+        else:
+            self._detach()
 
     def move(self, source: int, target: int) -> None:
         self.sums[:, target] = self.sums[:, source]
@@ -87,7 +107,7 @@ class Collector:
             prefill.means[plane, :, 0] = states[rows, prefill.weights]
         elif prefill is not None:
             torch.bmm(prefill.weights, states.float(), out=prefill.means[plane])
-        elif self._n_decoding:
+        else:
             self.sums[plane, : self._n_decoding] += states[:, -1]
 
     def _on_embedding(

@@ -168,14 +168,25 @@ def test_a_model_runs_under_one_engine_at_a_time(checkpoint: Checkpoint) -> None
     Engine(checkpoint, max_length=64).close()
 
 
-def test_closed_engine_leaves_no_hooks(checkpoint: Checkpoint) -> None:
+def test_hooks_are_there_only_while_something_is_collected(checkpoint: Checkpoint) -> None:
+    """A closed engine leaves none, and a guard of the prompt alone has none in decoding."""
     layers = decoder_layers(checkpoint.model)
 
     def n_hooks() -> int:
         return sum(len(layer._forward_hooks) + len(layer._forward_pre_hooks) for layer in layers)
 
     before = n_hooks()
-    engine = Engine(checkpoint, looks=LOOKS, max_length=64)
-    assert n_hooks() == before + len(layers) + 1
-    engine.close()
-    assert n_hooks() == before
+    for looks, in_prefill, in_decoding in (
+        (LOOKS, len(layers) + 1, len(layers) + 1),
+        ((PROMPT,), len(layers) + 1, 0),
+        ((), 0, 0),
+    ):
+        engine = Engine(checkpoint, looks=looks, max_length=64)
+        engine.submit(Request(prompt(5, 0), max_tokens=6))
+        engine.step()
+        assert n_hooks() == before + in_prefill
+        engine.step()
+        assert n_hooks() == before + in_decoding
+        drain(engine)
+        engine.close()
+        assert n_hooks() == before
