@@ -6,12 +6,13 @@
             ...
 
 A step prefills one batch of prompts (or one chunk of a long prompt), or it decodes one token for
-every running request; where there is work for both they take turns, so that first tokens go
-out at once and no long prompt keeps the others waiting. Running requests occupy cache slots
-0..n-1; a finished one is back-filled by the last. At every look that is due the observer is
-shown the trajectories and says which requests to end there: the prompt look comes before the
-first token, the look at t tokens before token t is emitted. A request whose numbers are NaN
-or infinite fails alone, and one whose deadline has passed ends with the next step.
+every running request. Prompts go first, so that first tokens go out soon, but no more than
+`prefill_tokens` of them between two decode steps, so that they keep nobody waiting. Running
+requests occupy cache slots 0..n-1; a finished one is back-filled by the last. At every look
+that is due the observer is shown the trajectories and says which requests to end there: the
+prompt look comes before the first token, the look at t tokens before token t is emitted. A
+request whose numbers are NaN or infinite fails alone, and one whose deadline has passed ends
+with the next step.
 
 This file knows nothing of HTTP, asyncio, detectors or thresholds.
 """
@@ -134,7 +135,7 @@ class Engine:
         self._staged_mean = torch.zeros(())
         self._staged_rows: list[Row] = []
         self._steps: list[Step] = []
-        self._prefilled_last = False
+        self._n_prefilled = 0
 
     # Any thread.
 
@@ -199,13 +200,13 @@ class Engine:
         """Prefill or decode, and say what happened to whom."""
         self._steps = []
         self._drop_overdue()
-        if self._prefilled_last and self._running:
-            self._prefilled_last = False
+        if not self._running:
+            self._n_prefilled = 0
+        n = self._prefill()
+        self._n_prefilled += n
+        if not n:
             self._decode()
-        else:
-            self._prefilled_last = self._prefill()
-            if not self._prefilled_last:
-                self._decode()
+            self._n_prefilled = 0
         return self._steps
 
     def abandon(self) -> None:
@@ -261,20 +262,21 @@ class Engine:
 
     # Prefill
 
-    def _prefill(self) -> bool:
-        """Whether there was anything to prefill."""
+    def _prefill(self) -> int:
+        """Prefill what may be before the next decode step; how many positions that took."""
         if self._staged is None:
             batch = self._next_batch()
             if batch:
-                self._prefill_batch([row for r in batch for row in rows_of(r, self.looks)])
-                return True
-        if self._staged is not None:
+                rows = [row for request in batch for row in rows_of(request, self.looks)]
+                self._prefill_batch(rows)
+                return len(rows) * max(len(row.ids) for row in rows)
+        if self._staged is not None and not self._n_prefilled:
             self._prefill_chunk(self._staged)
-            return True
-        return False
+            return self._runner.prefill_tokens
+        return 0
 
     def _next_batch(self) -> list[Request]:
-        """Take waiting requests, first come first served, while they fit one prefill.
+        """Take waiting requests, first come first served, while there is room for them.
 
         A trace needs no slot, so it may pass generations that wait for one, unless the model
         runs one request alone. A prompt over the budget goes to staging, by itself. A request
@@ -294,8 +296,8 @@ class Engine:
                     continue
                 rows = rows_of(request, self.looks)
                 length = max(longest, *(len(row.ids) for row in rows))
-                if length * (n_rows + len(rows)) > budget:
-                    if batch:
+                if length * (n_rows + len(rows)) > budget - self._n_prefilled:
+                    if batch or self._n_prefilled:
                         break
                     if request.response is None and len(request.prompt) > budget:
                         self._waiting.remove(request)

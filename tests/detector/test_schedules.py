@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
+from typing import cast
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from detector.engine.checkpoint import Checkpoint
 from detector.engine.engine import Engine
+from detector.engine.prefill import Row
 from detector.engine.request import Request
 from detector.errors import CapacityError
 from detector.trajectory import END, PROMPT, PROMPT_MEAN, Look
@@ -87,10 +89,11 @@ def alone(plan: Plan) -> Alone:
 
 @dataclass
 class Passes:
-    """Counts the forward passes of one engine step."""
+    """Counts the forward passes of one engine step, and the positions that it prefilled."""
 
     prefill: int = 0
     decode: int = 0
+    positions: int = 0
 
     def watch(self, engine: Engine, patch: pytest.MonkeyPatch) -> None:
         runner = engine._runner
@@ -99,6 +102,11 @@ class Passes:
         def counted(name: str) -> object:
             def run(*args: object, **kwargs: object) -> object:
                 setattr(self, name.split("_")[0], getattr(self, name.split("_")[0]) + 1)
+                if name == "prefill":
+                    rows = cast("Sequence[Row]", args[0])
+                    self.positions += len(rows) * max(len(row.ids) for row in rows)
+                elif name == "prefill_chunk":
+                    self.positions += len(cast("Sequence[int]", args[0]))
                 return plain[name](*args, **kwargs)
 
             return run
@@ -118,7 +126,7 @@ class Run:
     finishes: dict[Request, str] = field(default_factory=dict)
     accepted: list[Request] = field(default_factory=list)
     began: list[Request] = field(default_factory=list)
-    prefilled_last: bool = False
+    waited: int = 0
 
     def play(self) -> None:
         step = 0
@@ -146,16 +154,18 @@ class Run:
     def step(self) -> None:
         running = [request for request in self.engine._running if not request.cancelled]
         cancelled = [request for request in self.accepted if request.cancelled]
-        self.passes.prefill = self.passes.decode = 0
+        self.passes.prefill = self.passes.decode = self.passes.positions = 0
         steps = self.engine.step()
         assert self.passes.prefill + self.passes.decode <= 1
         stepped = [step.request for step in steps]
-        # Whoever runs gets its next token in this step or the next, whatever is prefilled.
-        if running and self.prefilled_last:
-            assert self.passes.decode == 1
         if self.passes.decode:
             assert all(stepped.count(request) == 1 for request in running)
-        self.prefilled_last = self.passes.prefill == 1
+        # Whoever runs waits for no more than the budget, or for one trace that is longer.
+        self.waited = self.waited + self.passes.positions if running else 0
+        if self.passes.decode:
+            self.waited = 0
+        budget = self.engine._runner.prefill_tokens
+        assert self.waited <= budget or self.waited == self.passes.positions
         for step in steps:
             assert step.request not in self.finishes
             if step.request not in self.began and step.finish != "cancelled":
