@@ -54,7 +54,7 @@ default-artifact: $(VENV)/calibrating  ## make the committed artifact again, fro
 		$(patsubst %,data/default/%,$(GRADE_SCHOOL)) --ood $(patsubst %,data/default/%,$(MATH))
 
 NEAR := GSM8K SVAMP AddSub SingleEq SingleOp
-benchmark: $(VENV)/calibrating  ## the paper's benchmark on the public sets in DATA (an hour on 2 cores)
+benchmark: $(VENV)/calibrating  ## the paper's benchmark on the public sets in DATA (two hours on 2 cores)
 	@$(RUN) -m calibration collect $(patsubst %,$(DATA)/%.jsonl,$(GRADE_SCHOOL) $(MATH)) \
 		--looks prompt-mean,prompt,4,8,16,end --max-tokens 16 --out data/base
 	@$(RUN) -m calibration dropout $(addprefix data/base/,$(GRADE_SCHOOL) $(MATH))
