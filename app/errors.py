@@ -29,6 +29,12 @@ _STATUS: dict[type[TrajGuardError], int] = {
     EngineError: 500,
     DeadlineError: 504,
 }
+_RETRY: dict[int, dict[str, str]] = {
+    429: {"Retry-After": "1"},
+    503: {"Retry-After": "1"},
+    # OpenAI's clients try a 5xx twice again by themselves, which would take as long each time.
+    504: {"x-should-retry": "false"},
+}
 _CODES = {404: "not_found", 405: "method_not_allowed", 413: "body_too_large"}
 _ECHOED_TEXTS = {"role", "mode", "type"}
 
@@ -79,8 +85,7 @@ def _response(
 def _on_trajguard_error(_: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, TrajGuardError)
     status = status_of(error)
-    retry = {"Retry-After": "1"} if status in (429, 503) else None
-    return _response(status, body_of(error), retry)
+    return _response(status, body_of(error), _RETRY.get(status))
 
 
 def _on_validation_error(request: Request, error: Exception) -> JSONResponse:

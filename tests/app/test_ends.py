@@ -47,7 +47,9 @@ def tick_by_step(app: FastAPI) -> None:
 
 def test_deadline_ends_a_running_request(app: FastAPI, client: TestClient) -> None:
     tick_by_step(app)
-    error = error_of(client.post(URL, json={**LONG, "trajguard": {"timeout_seconds": 5}}), 504)
+    response = client.post(URL, json={**LONG, "trajguard": {"timeout_seconds": 5}})
+    error = error_of(response, 504)
+    assert response.headers["x-should-retry"] == "false"
     assert error["code"] == "timeout"
     assert error["param"] == "trajguard.timeout_seconds"
     assert "tokens in its 5 seconds" in error["message"]
