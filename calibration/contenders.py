@@ -32,7 +32,8 @@ Prompts = Sequence[tuple[int, ...]]
 Generate = Callable[[Prompts, int], None]
 """Generate so many tokens from every prompt, all given at once; return when all are done."""
 
-_ANY_TOKEN = Sampling(ignore_eos=True)
+ANY_TOKEN = Sampling(ignore_eos=True)
+"""Greedy, and no token ends the response."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ def own_engine(name: str, checkpoint: Checkpoint, detector: Detector | None, n: 
 
         def generate(prompts: Prompts, n_new: int) -> None:
             for prompt in prompts:
-                engine.submit(Request(prompt, max_tokens=n_new, sampling=_ANY_TOKEN))
+                engine.submit(Request(prompt, max_tokens=n_new, sampling=ANY_TOKEN))
             while engine.busy:
                 engine.step()
 

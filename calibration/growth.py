@@ -17,14 +17,13 @@ import matplotlib.pyplot as plt
 from tqdm import tqdm
 from transformers import AutoModelForCausalLM
 
-from calibration.contenders import observer_of
+from calibration.contenders import ANY_TOKEN, observer_of
 from calibration.throughput import every_look_guard, prompts_of
 from detector.detector import Detector
 from detector.engine.checkpoint import DTYPES, Checkpoint, load_checkpoint
 from detector.engine.engine import Engine
 from detector.engine.request import Request
 from detector.engine.text import Text
-from detector.manifest import Sampling
 
 BATCHES = (1, 2, 4, 8, 16, 32, 64)
 LENGTHS = (16, 32, 64, 128, 256, 512, 1024)
@@ -64,9 +63,8 @@ def _engine(checkpoint: Checkpoint, detector: Detector | None, n: int, length: i
 
 def _decode_ms(engine: Engine, n: int, prompt: tuple[int, ...]) -> float:
     """Milliseconds of a step in which `n` running requests decode and none is prefilled."""
-    sampling = Sampling(ignore_eos=True)
     for _ in range(n):
-        engine.submit(Request(prompt, max_tokens=2 * _N_STEPS, sampling=sampling))
+        engine.submit(Request(prompt, max_tokens=2 * _N_STEPS, sampling=ANY_TOKEN))
     while engine.capacity().n_waiting:
         engine.step()
     engine.step()

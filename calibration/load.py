@@ -16,17 +16,15 @@ from pathlib import Path
 from torch import Tensor
 from tqdm import tqdm
 
-from calibration.contenders import Prompts, observer_of
+from calibration.contenders import ANY_TOKEN, Prompts, observer_of
 from calibration.throughput import N_NEW, prompts_of
 from detector.artifact import Artifact
 from detector.engine.checkpoint import load_checkpoint
 from detector.engine.engine import Engine
 from detector.engine.request import Request
 from detector.engine.text import Text
-from detector.manifest import Sampling
 from detector.trajectory import PROMPT, Look
 
-_ANY_TOKEN = Sampling(ignore_eos=True)
 _N_SLOTS = 32
 
 
@@ -52,7 +50,7 @@ class Poisson:
 
 
 def _request(prompt: tuple[int, ...], n_new: int | None = None) -> Request:
-    return Request(prompt, max_tokens=n_new or N_NEW, sampling=_ANY_TOKEN)
+    return Request(prompt, max_tokens=n_new or N_NEW, sampling=ANY_TOKEN)
 
 
 def _first_tokens(engine: Engine, arrivals: Sequence[tuple[float, Request]]) -> list[float]:
@@ -159,7 +157,8 @@ def load(artifact: Artifact, model: str, dtype: str, *, n: int, n_memory: int) -
     def make(observer: Callable[..., list[bool]]) -> Engine:
         return Engine(
             checkpoint,
-            looks={PROMPT},
+            # The refusals come at the prompt, whatever else the artifact looks at.
+            looks={PROMPT, *(fitted.look for fitted in artifact.detector.looks)},
             observer=observer,
             n_slots=_N_SLOTS,
             max_length=256,

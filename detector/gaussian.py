@@ -204,8 +204,9 @@ class GaussianFits:
     def __init__(self, planes: Planes, rank: int | None = None) -> None:
         self._planes = planes
         self._rank = rank
-        # A difference adds up spectra that hardly overlap. Twice the rank loses nothing that
-        # can be measured; the rank alone cost 2 points of near-shift AUROC (docs/benchmark.md).
+        # A difference adds up spectra that hardly overlap, so it needs more directions than a
+        # layer. Twice as many score as the whole sum does within 0.2 points of AUROC, the rank
+        # alone up to 5 below it (docs/benchmark.md).
         self._difference_rank = None if rank is None else 2 * rank
         self._by_order: dict[int, LayerGaussians] = {}
 
