@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -153,8 +154,9 @@ def _config(n_new: int) -> GenerationConfig:
 
 @contextmanager
 def vllm(python: Path, model: Path, dtype: str, n: int) -> Iterator[Contender]:
-    """VLLM in a process of its own, under an interpreter that has it installed.
+    """VLLM in processes of its own, under an interpreter that has it installed.
 
+    They are stopped while others have their turn: an idle vLLM worker spins for some time.
     Raises CalibrationError when it does not start.
     """
     script = Path(__file__).with_name("vllm_peer.py")
@@ -167,10 +169,12 @@ def vllm(python: Path, model: Path, dtype: str, n: int) -> Iterator[Contender]:
         stderr=sys.stderr,
         text=True,
         env=os.environ | threads,
+        start_new_session=True,
     ) as process:
         assert process.stdin is not None
         assert process.stdout is not None
         sent, received = process.stdin, process.stdout
+        group = process.pid
         if json.loads(received.readline() or "null") != "ready":
             raise CalibrationError(
                 f"{str(python)!r} did not start vLLM: see its messages above", param="vllm"
@@ -184,9 +188,15 @@ def vllm(python: Path, model: Path, dtype: str, n: int) -> Iterator[Contender]:
                 if json.loads(received.readline() or "null") != "done":
                     raise CalibrationError("vLLM ended: see its messages above", param="vllm")
 
-            yield generate
+            os.killpg(group, signal.SIGCONT)
+            try:
+                yield generate
+            finally:
+                os.killpg(group, signal.SIGSTOP)
 
+        os.killpg(group, signal.SIGSTOP)
         try:
             yield Contender("vLLM", ready)
         finally:
+            os.killpg(group, signal.SIGCONT)
             sent.close()

@@ -9,10 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import torch
 from torch import Tensor
 
-Write = Callable[[Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
+Write = Callable[[int, Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
 class KeySizes:
@@ -37,64 +36,108 @@ class KeySizes:
         return 0
 
 
+class _Slots:
+    """The keys, or the values, of one layer.
+
+    slots: (n_slots, heads, length, head_dim), contiguous for any length up to the most,
+    because products over strided keys cost up to twice as much. staged: (1, heads, most, head_dim).
+    """
+
+    def __init__(self, one: Tensor, n_slots: int, max_length: int) -> None:
+        _, self._heads, _, self._width = one.shape
+        self._n_slots = n_slots
+        self._storage = one.new_zeros(n_slots * self._heads * max_length * self._width)
+        self.slots = self._of_length(0)
+        self.staged = one.new_zeros(1, self._heads, max_length, self._width)
+
+    def _of_length(self, length: int) -> Tensor:
+        shape = (self._n_slots, self._heads, length, self._width)
+        return self._storage[: self._n_slots * self._heads * length * self._width].view(shape)
+
+    def resize(self, n_used: int, length: int) -> None:
+        used = self.slots[:n_used, :, :length].clone()
+        self.slots = self._of_length(length)
+        self.slots[:n_used, :, : used.shape[2]] = used
+
+    @property
+    def nbytes(self) -> int:
+        return self._storage.nbytes + self.staged.nbytes
+
+    def reset(self) -> None:
+        self._storage.zero_()
+        self.staged.zero_()
+
+
 class SlotCache:
-    """Per layer, keys and values (n_slots, kv_heads, max_length, head_dim)."""
+    """Keys and values of `n_slots` slots and, aside, of one prompt that is staged.
+
+    Memory for `max_length` positions is taken at once; slots are laid out in it for `length`,
+    which is to be set to what the requests in them need.
+    """
 
     is_compileable = False
 
     def __init__(
         self, layers: Mapping[int, tuple[Tensor, Tensor]], n_slots: int, max_length: int
     ) -> None:
-        def slots(one: Tensor) -> Tensor:
-            return one.new_zeros(n_slots, one.shape[1], max_length, one.shape[3])
-
-        self._keys = {layer: slots(key) for layer, (key, _) in layers.items()}
-        self._values = {layer: slots(value) for layer, (_, value) in layers.items()}
+        self._layers = {
+            layer: (_Slots(key, n_slots, max_length), _Slots(value, n_slots, max_length))
+            for layer, (key, value) in layers.items()
+        }
+        self._all = [slots for pair in self._layers.values() for slots in pair]
         self._write: Write | None = None
+        self.length = 0
 
     @property
     def nbytes(self) -> int:
-        """Memory of all slots."""
-        return sum(t.nbytes for t in (*self._keys.values(), *self._values.values()))
+        """Memory of all slots and of the staged prompt, which takes as much as a slot."""
+        return sum(slots.nbytes for slots in self._all)
+
+    def resize(self, n_used: int, length: int) -> None:
+        """Lay the slots out for `length` positions each; slots 0..n_used-1 keep theirs."""
+        if length != self.length:
+            for slots in self._all:
+                slots.resize(n_used, length)
+            self.length = length
 
     def prompts(self, rows: Tensor, slots: Tensor) -> None:
         """Next: whole prompts, right-padded; keep batch rows `rows` in `slots`."""
 
-        def write(
-            keys: Tensor, values: Tensor, key: Tensor, value: Tensor
-        ) -> tuple[Tensor, Tensor]:
+        def write(layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
             if len(rows):
-                keys[slots, :, : key.shape[2]] = key[rows]
-                values[slots, :, : key.shape[2]] = value[rows]
+                for kept, new in zip(self._layers[layer], (key, value), strict=True):
+                    kept.slots[slots, :, : new.shape[2]] = new[rows]
             return key, value
 
         self._write = write
 
-    def chunk(self, slot: int, start: int) -> None:
-        """Next: one request's tokens from position `start`, seeing all before them."""
+    def chunk(self, start: int) -> None:
+        """Next: the staged prompt's tokens from position `start`, seeing all before them."""
 
-        def write(
-            keys: Tensor, values: Tensor, key: Tensor, value: Tensor
-        ) -> tuple[Tensor, Tensor]:
+        def write(layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+            keys, values = self._layers[layer]
             stop = start + key.shape[2]
-            keys[slot, :, start:stop] = key[0]
-            values[slot, :, start:stop] = value[0]
-            return keys[slot : slot + 1, :, :stop], values[slot : slot + 1, :, :stop]
+            keys.staged[:, :, start:stop] = key
+            values.staged[:, :, start:stop] = value
+            return keys.staged[:, :, :stop], values.staged[:, :, :stop]
 
         self._write = write
 
-    def decode(self, positions: Tensor, length: int) -> None:
-        """Next: one token for each of slots 0..n-1 at `positions` (n,); keys are seen up
-        to `length`, beyond which the mask must hide nothing that is needed.
-        """
-        slots = torch.arange(len(positions), device=positions.device)
+    def unstage(self, slot: int, length: int) -> None:
+        """Copy the staged prompt's first `length` positions to a slot."""
+        for slots in self._all:
+            slots.slots[slot, :, :length] = slots.staged[0, :, :length]
 
-        def write(
-            keys: Tensor, values: Tensor, key: Tensor, value: Tensor
-        ) -> tuple[Tensor, Tensor]:
+    def decode(self, slots: Tensor, positions: Tensor) -> None:
+        """Next: one token for each of `slots`, 0..n-1, at `positions` (n,). All `length`
+        positions are seen, of which the mask must hide what is not theirs.
+        """
+
+        def write(layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+            keys, values = (kept.slots[: len(slots)] for kept in self._layers[layer])
             keys[slots, :, positions] = key[:, :, 0]
             values[slots, :, positions] = value[:, :, 0]
-            return keys[: len(slots), :, :length], values[: len(slots), :, :length]
+            return keys, values
 
         self._write = write
 
@@ -103,17 +146,22 @@ class SlotCache:
     ) -> tuple[Tensor, Tensor]:
         """Called by the model's attention: store this pass's keys, return all to attend."""
         assert self._write is not None
-        return self._write(self._keys[layer], self._values[layer], key, value)
+        return self._write(layer, key, value)
 
     def move(self, source: int, target: int, length: int) -> None:
         """Copy a slot's first `length` positions to another slot."""
-        for tensor in (*self._keys.values(), *self._values.values()):
-            tensor[target, :, :length] = tensor[source, :, :length]
+        for slots in self._all:
+            slots.slots[target, :, :length] = slots.slots[source, :, :length]
 
-    def clear(self, slot: int | slice) -> None:
+    def clear(self, slot: int) -> None:
         """Zero a slot that may hold NaN, which a mask would not hide: 0 * NaN is NaN."""
-        for tensor in (*self._keys.values(), *self._values.values()):
-            tensor[slot] = 0
+        for slots in self._all:
+            slots.slots[slot] = 0
+
+    def reset(self) -> None:
+        """Zero everything."""
+        for slots in self._all:
+            slots.reset()
 
     def get_seq_length(self, layer: int = 0) -> int:
         """Positions are always passed to the model explicitly."""

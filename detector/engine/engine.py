@@ -214,7 +214,7 @@ class Engine:
         with self._lock:
             self._running, self._staged = [], None
             self._waiting.clear()
-        self._runner.clear(slice(None))
+        self._runner.reset()
 
     def close(self) -> None:
         """Take the engine's hooks off the model, which another engine may then run."""

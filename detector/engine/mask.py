@@ -26,7 +26,7 @@ def layer_kinds(config: PreTrainedConfig) -> set[str]:
 
 
 class CausalMask:
-    """Causal masks for a decoder of full and sliding-window layers.
+    """Causal masks for a decoder of full and sliding-window layers, to be added to its scores.
 
     A sliding layer sees the newest `sliding_window` positions, the query's own included.
     """
@@ -35,9 +35,7 @@ class CausalMask:
         config = model.config.get_text_config()
         self._kinds = layer_kinds(config)
         self._window = config.sliding_window if SLIDING in self._kinds else 0
-        # Eager attention adds the mask to its scores, where True and False would be 1 and 0.
-        added = config._attn_implementation == "eager"  # noqa: SLF001 (no public name)
-        self._added_as = model.dtype if added else None
+        self._dtype = model.dtype
 
     def __call__(self, queries: Tensor, keys: Tensor) -> Mask:
         """What queries at positions (n, q) see of keys at positions (k,); masks (n, 1, q, k)."""
@@ -48,8 +46,5 @@ class CausalMask:
         return sliding if FULL not in self._kinds else {FULL: self._form(causal), SLIDING: sliding}
 
     def _form(self, seen: Tensor) -> Tensor:
-        seen = seen[:, None]
-        if self._added_as is None:
-            return seen
-        hidden = torch.finfo(self._added_as).min
-        return torch.zeros_like(seen, dtype=self._added_as).masked_fill_(~seen, hidden)
+        hidden = torch.finfo(self._dtype).min
+        return torch.zeros_like(seen, dtype=self._dtype).masked_fill_(~seen, hidden)[:, None]

@@ -9,6 +9,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from detector.engine.attention import use_batched_attention
 from detector.engine.checkpoint import Checkpoint
 from detector.engine.collector import Collector
 from detector.engine.packed import pack_linears
@@ -59,8 +60,11 @@ class Runner(Protocol):
     def move(self, source: int, target: int, length: int) -> None:
         """Copy a slot's first `length` positions to another slot."""
 
-    def clear(self, slot: int | slice) -> None:
+    def clear(self, slot: int) -> None:
         """Forget a slot that may hold NaN, which the next request there must not meet."""
+
+    def reset(self) -> None:
+        """Forget every slot and the staged prompt."""
 
 
 def open_runner(
@@ -88,6 +92,7 @@ def open_runner(
         else:
             if sizes.layers:
                 pack_linears(model, lambda: key_sizes(model))
+                use_batched_attention(model)
                 return SlotRunner(model, collector, sizes, n_slots, max_length, prefill_tokens)
             reason = "it puts no keys into a cache of slots"
     log.warning("model %s runs one request at a time: %s", checkpoint.name, reason)

@@ -34,7 +34,7 @@ log = logging.getLogger(__name__)
 
 
 def self_test(checkpoint: Checkpoint) -> None:
-    """Generate from two prompts and trace a third in the engine, and compare trajectories and
+    """Generate from some prompts and trace another in the engine, and compare trajectories and
     tokens with plain forward passes: padded, in chunks and batched.
 
     Raises SelfTestError when they differ by more than rounding, UnsupportedModelError when
@@ -43,7 +43,7 @@ def self_test(checkpoint: Checkpoint) -> None:
     ids = checkpoint.tokenizer.encode(_TEXT, add_special_tokens=False)
     ids = (ids * _PREFILL_TOKENS)[: _PREFILL_TOKENS + 8]
     requests = [
-        Request(tuple(ids[:9]), max_tokens=3),
+        *(Request(tuple(ids[:length]), max_tokens=6) for length in (9, 4, 6)),
         Request(tuple(ids[9:14]), response=tuple(ids[14:20])),
         Request(tuple(ids), max_tokens=3),
     ]
@@ -70,7 +70,7 @@ def _run(checkpoint: Checkpoint, requests: Sequence[Request]) -> dict[Request, d
         checkpoint,
         looks=(PROMPT_MEAN, PROMPT, 2, END),
         observer=observer,
-        n_slots=2,
+        n_slots=4,
         max_length=2 * _PREFILL_TOKENS,
         prefill_tokens=_PREFILL_TOKENS,
     )

@@ -79,7 +79,10 @@ class SequentialRunner:
     def move(self, source: int, target: int, length: int) -> None:
         """There is one slot alone."""
 
-    def clear(self, slot: int | slice) -> None:
+    def clear(self, slot: int) -> None:
+        self._cache = None
+
+    def reset(self) -> None:
         self._cache = None
 
     def _next_logits(self, ids: Sequence[int], cache: Any) -> Tensor:

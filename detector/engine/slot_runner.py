@@ -12,17 +12,18 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from detector.engine import attention
 from detector.engine.cache import KeySizes, SlotCache
 from detector.engine.collector import Collector
 from detector.engine.mask import FULL, SLIDING, CausalMask, layer_kinds
 from detector.engine.prefill import Row
 
 _LENGTH_BUCKET = 64
-"""Decode attends to a multiple of this many positions, so that shapes repeat."""
+"""Slots are laid out for a multiple of this many positions, so that shapes repeat."""
 
 
 class SlotRunner:
-    """See `runner.Runner`. Slot `n_slots` is for staging."""
+    """See `runner.Runner`."""
 
     alone = False
 
@@ -40,7 +41,7 @@ class SlotRunner:
         self._model = model
         self._collector = collector
         self._mask = CausalMask(model)
-        self._cache = SlotCache(sizes.layers, n_slots + 1, max_length)
+        self._cache = SlotCache(sizes.layers, n_slots, max_length)
         self.slot_bytes: int | None = self._cache.nbytes // (n_slots + 1)
         self._positions = torch.arange(max_length, device=model.device)
 
@@ -54,6 +55,8 @@ class SlotRunner:
         n = max(len(row.ids) for row in rows)
         ids = torch.tensor([row.ids + (0,) * (n - len(row.ids)) for row in rows])
         kept = torch.tensor(starting, dtype=torch.long, device=device)
+        if starting:
+            self._make_room(first_slot, n)
         self._cache.prompts(kept, first_slot + torch.arange(len(kept), device=device))
         means = self._collector.prefill([row.spans for row in rows], n)
         ends = [len(rows[index].ids) - 1 for index in starting]
@@ -70,7 +73,7 @@ class SlotRunner:
 
     def prefill_chunk(self, ids: Sequence[int], start: int) -> tuple[Tensor, Tensor]:
         n, stop = len(ids), start + len(ids)
-        self._cache.chunk(self.n_slots, start)
+        self._cache.chunk(start)
         means = self._collector.prefill([[(n - 1, n), (0, n)]], n)
         positions = self._positions[None, start:stop]
         logits = self._forward(
@@ -83,28 +86,39 @@ class SlotRunner:
         return means, logits[:, -1]
 
     def unstage(self, slot: int, length: int) -> None:
-        self._cache.move(self.n_slots, slot, length)
+        self._make_room(slot, length)
+        self._cache.unstage(slot, length)
 
     def decode(self, tokens: Sequence[int], positions: Sequence[int], collect: bool) -> Tensor:
-        device = self._positions.device
+        n, device = len(tokens), self._positions.device
+        self._cache.resize(n, self._bucket(max(positions) + 1))
         at = torch.tensor(positions, device=device)
-        buckets = -(-(max(positions) + 1) // _LENGTH_BUCKET)
-        length = min(len(self._positions), buckets * _LENGTH_BUCKET)
-        self._cache.decode(at, length)
-        self._collector.decode(len(tokens) if collect else 0)
+        self._cache.decode(self._positions[:n], at)
+        self._collector.decode(n if collect else 0)
         return self._forward(
             torch.tensor(tokens, device=device)[:, None],
             at[:, None],
             at[:, None],
-            self._positions[:length],
+            self._positions[: self._cache.length],
             logits_to_keep=1,
         )[:, -1]
 
     def move(self, source: int, target: int, length: int) -> None:
         self._cache.move(source, target, length)
 
-    def clear(self, slot: int | slice) -> None:
+    def clear(self, slot: int) -> None:
         self._cache.clear(slot)
+
+    def reset(self) -> None:
+        self._cache.reset()
+
+    def _make_room(self, n_running: int, length: int) -> None:
+        """For a request of `length` positions beside those that run."""
+        longest = self._cache.length if n_running else 0
+        self._cache.resize(n_running, max(longest, self._bucket(length)))
+
+    def _bucket(self, length: int) -> int:
+        return min(len(self._positions), -(-length // _LENGTH_BUCKET) * _LENGTH_BUCKET)
 
     def _forward(
         self,
@@ -129,13 +143,13 @@ def why_not_in_slots(model: PreTrainedModel) -> str | None:
     """What, of all that a model says of itself, keeps it from running in slots."""
     config = model.config.get_text_config()
     kinds = layer_kinds(config) - {FULL, SLIDING}
-    attention = getattr(config, "_attn_implementation", None)
+    implementation = getattr(config, "_attn_implementation", None)
     if kinds or getattr(model, "_is_stateful", False):
         return f"it has layers of kind {', '.join(sorted(kinds)) or 'recurrent'}"
     if not getattr(model, "_supports_attention_backend", False):
         return "its attention makes its masks itself"
-    if attention not in ("sdpa", "eager"):
-        return f"its attention implementation {attention!r} takes no mask"
+    if implementation not in ("sdpa", "eager", attention.NAME):
+        return f"its attention implementation {implementation!r} takes no mask"
     return None
 
 

@@ -43,6 +43,7 @@ from transformers import (
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
+from detector.engine import attention
 from detector.engine.checkpoint import Checkpoint, load_checkpoint
 from detector.engine.collector import decoder_layers
 from detector.engine.engine import Engine
@@ -261,7 +262,7 @@ def test_attention_that_takes_no_mask_runs_one_request_at_a_time(
 def test_self_test_refuses_a_model_that_ignores_its_masks(monkeypatch: pytest.MonkeyPatch) -> None:
     checkpoint = tiny_of(LlamaConfig(**SIZES))
     self_test(checkpoint)
-    monkeypatch.setitem(ALL_ATTENTION_FUNCTIONS._global_mapping, "sdpa", ignoring_masks)
+    monkeypatch.setitem(ALL_ATTENTION_FUNCTIONS._global_mapping, attention.NAME, ignoring_masks)
     with pytest.raises(SelfTestError, match=r"'llama' in float32: the trajectory at .* differs by"):
         self_test(checkpoint)
 
