@@ -131,7 +131,7 @@ class Guard:
 
     def observe(self, look: Look, requests: Sequence[Request], trajectories: Tensor) -> list[bool]:
         """The engine's observer: judge a batch at one look; True ends a generation."""
-        scored = self._detector.score(look, trajectories.cpu())
+        scored = self._detector.score(look, trajectories)
         return [
             self._judge(self._judgements[request], scores)
             for request, scores in zip(requests, scored, strict=True)

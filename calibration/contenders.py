@@ -52,7 +52,7 @@ def observer_of(
     looks: dict[Request, list[Any]] = {}
 
     def observe(look: Look, requests: Sequence[Request], trajectories: torch.Tensor) -> list[bool]:
-        scored = detector.score(look, trajectories.cpu())
+        scored = detector.score(look, trajectories)
         for request, scores in zip(requests, scored, strict=True):
             seen = looks.setdefault(request, [])
             seen += scores

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 from transformers import PreTrainedModel
 
+from detector.engine.transfer import to_device
 from detector.errors import UnsupportedModelError
 
 Span = tuple[int, int]
@@ -84,7 +85,7 @@ class Collector:
                 for index, (start, stop) in enumerate(row_spans):
                     weights[row, index, start:stop] = 1 / (stop - start)
         means = torch.zeros(self.n_planes, len(spans), n_spans, self._width, device=self._device)
-        self._prefill = _Prefill(weights.to(self._device), means)
+        self._prefill = _Prefill(to_device(weights, self._device), means)
         self._attach()
         return means
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from detector.engine.attention import use_batched_attention
 from detector.engine.checkpoint import Checkpoint
 from detector.engine.collector import Collector
+from detector.engine.graphs import recorder
 from detector.engine.packed import pack_linears
 from detector.engine.prefill import Row
 from detector.engine.sequential_runner import SequentialRunner
@@ -93,7 +94,15 @@ def open_runner(
             if sizes.layers:
                 pack_linears(model, lambda: key_sizes(model))
                 use_batched_attention(model)
-                return SlotRunner(model, collector, sizes, n_slots, max_length, prefill_tokens)
+                return SlotRunner(
+                    model,
+                    collector,
+                    sizes,
+                    n_slots,
+                    max_length,
+                    prefill_tokens,
+                    recorder(model.device),
+                )
             reason = "it puts no keys into a cache of slots"
     log.warning("model %s runs one request at a time: %s", checkpoint.name, reason)
     return SequentialRunner(model, collector, max_length)

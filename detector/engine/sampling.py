@@ -18,7 +18,11 @@ from transformers import (
 )
 
 from detector.engine.request import Request
+from detector.engine.transfer import to_device, to_host
 from detector.manifest import Sampling
+
+Drawn = tuple[list[int], set[int]]
+"""A token for each row of logits, and the rows from which none can be drawn."""
 
 _GREEDY_BELOW = 1e-5
 """Logits divided by a temperature below this leave the range of float32."""
@@ -37,10 +41,10 @@ class ResponsePenaltyLogitsProcessor(LogitsProcessor):
 
     def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.FloatTensor:
         """Of one sequence: ids (1, n), prompt included, and scores (1, vocabulary)."""
-        tokens, counts = input_ids[0, self._n_prompt :].unique(return_counts=True)
-        penalised = scores.clone()
-        penalised[0, tokens] -= self._presence + self._frequency * counts
-        return cast("torch.FloatTensor", penalised)
+        tokens = input_ids[0, self._n_prompt :]
+        counts = torch.zeros_like(scores[0]).index_add_(0, tokens, scores.new_ones(len(tokens)))
+        penalties = self._presence * (counts > 0) + self._frequency * counts
+        return cast("torch.FloatTensor", scores - penalties)
 
 
 def is_greedy(sampling: Sampling) -> bool:
@@ -89,46 +93,54 @@ def likelihood(logits: Tensor, tokens: Sequence[int]) -> Tensor:
     return torch.stack([-chosen, p.amax(-1), -(p * log_p).sum(-1)], 1).double().cpu()
 
 
-def draw(
-    logits: Tensor, requests: Sequence[Request], eos_ids: Collection[int]
-) -> tuple[list[int], set[int]]:
+def draw(logits: Tensor, requests: Sequence[Request], eos_ids: Collection[int]) -> Drawn:
     """The next token of each request from its row of logits (n, vocabulary), and the rows
     from which none can be drawn: NaN or an infinity is their largest value.
 
     A request with a seed draws the same tokens alone or in a batch: its generator is its
-    own and lives on the CPU.
+    own and lives on the CPU. The device is waited for once.
     """
+    if not requests:
+        return [], set()
     # NaN and infinities show in the maximum, so one reduction draws and checks the batch.
-    best = logits.max(-1)
-    tokens, finite = torch.stack([best.indices, best.values.isfinite().long()]).tolist()
-    failed = {row for row, is_finite in enumerate(finite) if not is_finite}
+    found = _best(logits)
+    processed: dict[int, Tensor] = {}
     for row, request in enumerate(requests):
         if request.processors is None:
             request.processors = processors(request, eos_ids, logits.device)
-        greedy = is_greedy(request.sampling)
-        if row in failed or (greedy and not request.processors):
-            continue
-        ids = torch.tensor([[*request.prompt, *request.generated]], device=logits.device)
-        scores = request.processors(
-            cast("torch.LongTensor", ids),
-            cast("torch.FloatTensor", logits[row : row + 1].float()),
-        )[0]
-        value, token = scores.max(-1)
-        if not bool(value.isfinite()):
-            failed.add(row)
-        elif greedy:
-            tokens[row] = int(token)
-        else:
-            tokens[row] = _sample(scores, request)
+        if request.processors or not is_greedy(request.sampling):
+            ids = to_device([[*request.prompt, *request.generated]], logits.device)
+            processed[row] = request.processors(
+                cast("torch.LongTensor", ids),
+                cast("torch.FloatTensor", logits[row : row + 1].float()),
+            )[0]
+    probabilities = torch.empty(0)
+    if processed:
+        scores = torch.stack(list(processed.values()))
+        rows = to_device(list(processed), logits.device)
+        best = _best(scores)
+        best[1] *= found[1, rows]
+        found[:, rows] = best
+        probabilities = to_host(scores.softmax(-1))
+    tokens, finite = found.tolist()
+    failed = {row for row, is_finite in enumerate(finite) if not is_finite}
+    for row, row_probabilities in zip(processed, probabilities, strict=True):
+        if row not in failed and not is_greedy(requests[row].sampling):
+            tokens[row] = _sample(row_probabilities, requests[row])
     return tokens, failed
 
 
-def _sample(scores: Tensor, request: Request) -> int:
+def _best(scores: Tensor) -> Tensor:
+    """The best token of each row, and whether its score is finite: (2, n)."""
+    best = scores.max(-1)
+    return torch.stack([best.indices, best.values.isfinite().long()])
+
+
+def _sample(probabilities: Tensor, request: Request) -> int:
     if request.generator is None:
         request.generator = torch.Generator()
         if request.seed is None:
             request.generator.seed()
         else:
             request.generator.manual_seed(request.seed)
-    probabilities = scores.softmax(-1).cpu()
     return int(torch.multinomial(probabilities, 1, generator=request.generator))

@@ -133,7 +133,7 @@ def plain_pass(checkpoint: Checkpoint, request: Request) -> tuple[Tensor, Tensor
     finally:
         for handle in handles:
             handle.remove()
-    return torch.stack(planes), logits[0, len(request.prompt) - 1 :].float()
+    return torch.stack(planes).cpu(), logits[0, len(request.prompt) - 1 :].float().cpu()
 
 
 def _pooled(states: Tensor, request: Request, look: Look) -> Tensor:

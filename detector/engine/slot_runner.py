@@ -6,7 +6,9 @@ and cache from the caller.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -15,15 +17,24 @@ from transformers import PreTrainedModel
 from detector.engine import attention
 from detector.engine.cache import KeySizes, SlotCache
 from detector.engine.collector import Collector
+from detector.engine.graphs import Record, Step
 from detector.engine.mask import FULL, SLIDING, CausalMask, layer_kinds
 from detector.engine.prefill import Row
+from detector.engine.transfer import to_device
 
 _LENGTH_BUCKET = 64
+_LENGTH_BUCKET_RECORDED = 256
 """Slots are laid out for a multiple of this many positions, so that shapes repeat."""
+
+log = logging.getLogger(__name__)
 
 
 class SlotRunner:
-    """See `runner.Runner`."""
+    """See `runner.Runner`.
+
+    With a recorder, decode steps are recorded once for each power of two of requests and each
+    length of slots, and replayed: rows that no request fills compute in slots that are free.
+    """
 
     alone = False
 
@@ -35,6 +46,7 @@ class SlotRunner:
         n_slots: int,
         max_length: int,
         prefill_tokens: int,
+        record: Record | None = None,
     ) -> None:
         self.n_slots = n_slots
         self.prefill_tokens = prefill_tokens
@@ -43,7 +55,12 @@ class SlotRunner:
         self._mask = CausalMask(model)
         self._cache = SlotCache(sizes.layers, n_slots, max_length)
         self.slot_bytes: int | None = self._cache.nbytes // (n_slots + 1)
+        self._slots = torch.arange(n_slots, device=model.device)
         self._positions = torch.arange(max_length, device=model.device)
+        # What a decode step reads: the tokens, and their positions.
+        self._inputs = torch.zeros(2, n_slots, 1, dtype=torch.long, device=model.device)
+        self._record = record
+        self._recorded: dict[tuple[int, int, bool], Step] = {}
 
     def prefill(
         self, rows: Sequence[Row], starting: Sequence[int], first_slot: int
@@ -53,23 +70,24 @@ class SlotRunner:
         """
         device = self._positions.device
         n = max(len(row.ids) for row in rows)
-        ids = torch.tensor([row.ids + (0,) * (n - len(row.ids)) for row in rows])
-        kept = torch.tensor(starting, dtype=torch.long, device=device)
+        ids = to_device([row.ids + (0,) * (n - len(row.ids)) for row in rows], device)
+        kept = to_device(torch.tensor(starting, dtype=torch.long), device)
         if starting:
             self._make_room(first_slot, n)
-        self._cache.prompts(kept, first_slot + torch.arange(len(kept), device=device))
+        self._cache.prompts(kept, self._slots[first_slot : first_slot + len(kept)])
         means = self._collector.prefill([row.spans for row in rows], n)
         ends = [len(rows[index].ids) - 1 for index in starting]
         wanted = sorted(set(ends)) or [0]
         positions = self._positions[:n]
         logits = self._forward(
-            ids.to(device),
+            ids,
             positions.expand(len(rows), n),
             positions[None],
             positions,
-            logits_to_keep=torch.tensor(wanted, device=device),
+            logits_to_keep=to_device(wanted, device),
         )
-        return means, logits[kept, [wanted.index(end) for end in ends]]
+        last = torch.tensor([wanted.index(end) for end in ends], dtype=torch.long)
+        return means, logits[kept, to_device(last, device)]
 
     def prefill_chunk(self, ids: Sequence[int], start: int) -> tuple[Tensor, Tensor]:
         n, stop = len(ids), start + len(ids)
@@ -77,7 +95,7 @@ class SlotRunner:
         means = self._collector.prefill([[(n - 1, n), (0, n)]], n)
         positions = self._positions[None, start:stop]
         logits = self._forward(
-            torch.tensor([ids], device=positions.device),
+            to_device([ids], positions.device),
             positions,
             positions,
             self._positions[:stop],
@@ -90,18 +108,40 @@ class SlotRunner:
         self._cache.unstage(slot, length)
 
     def decode(self, tokens: Sequence[int], positions: Sequence[int], collect: bool) -> Tensor:
-        n, device = len(tokens), self._positions.device
+        n = len(tokens)
+        rows = n if self._record is None else min(self.n_slots, 1 << (n - 1).bit_length())
         self._cache.resize(n, self._bucket(max(positions) + 1))
-        at = torch.tensor(positions, device=device)
-        self._cache.decode(self._positions[:n], at)
-        self._collector.decode(n if collect else 0)
-        return self._forward(
-            torch.tensor(tokens, device=device)[:, None],
-            at[:, None],
-            at[:, None],
-            self._positions[: self._cache.length],
-            logits_to_keep=1,
-        )[:, -1]
+        unused = [0] * (rows - n)
+        inputs = to_device([[*tokens, *unused], [*positions, *unused]], self._inputs.device)
+        self._inputs[:, :rows, 0] = inputs
+        return self._step(rows, collect)()[:n]
+
+    def _step(self, rows: int, collect: bool) -> Step:
+        """What decodes slots 0..rows-1 as they are laid out now."""
+        step = partial(self._decode, rows, collect)
+        shape = rows, self._cache.length, collect
+        if self._record is not None and shape not in self._recorded:
+            kept = self._collector.sums.clone()
+            try:
+                self._recorded[shape] = self._record(step)
+            except RuntimeError as error:
+                log.warning(
+                    "decode steps cannot be recorded (%s) and are launched operation by operation",
+                    type(error).__name__,
+                )
+                self._record = None
+                self._recorded.clear()
+            # Recording runs the step, which adds to the sums; the same keys written twice are
+            # the same keys.
+            self._collector.sums.copy_(kept)
+        return self._recorded.get(shape, step)
+
+    def _decode(self, rows: int, collect: bool) -> Tensor:
+        tokens, positions = self._inputs[:, :rows]
+        self._cache.decode(self._slots[:rows], positions[:, 0])
+        self._collector.decode(rows if collect else 0)
+        keys = self._positions[: self._cache.length]
+        return self._forward(tokens, positions, positions, keys, logits_to_keep=1)[:, -1]
 
     def move(self, source: int, target: int, length: int) -> None:
         self._cache.move(source, target, length)
@@ -118,7 +158,8 @@ class SlotRunner:
         self._cache.resize(n_running, max(longest, self._bucket(length)))
 
     def _bucket(self, length: int) -> int:
-        return min(len(self._positions), -(-length // _LENGTH_BUCKET) * _LENGTH_BUCKET)
+        bucket = _LENGTH_BUCKET if self._record is None else _LENGTH_BUCKET_RECORDED
+        return min(len(self._positions), -(-length // bucket) * bucket)
 
     def _forward(
         self,
