@@ -59,7 +59,7 @@ def start_service(settings: Settings, artifact: Artifact, checkpoint: Checkpoint
     detector = artifact.detector.at(
         settings.alpha or artifact.detector.alpha,
         settings.guarantee or artifact.detector.guarantee,
-    )
+    ).to(checkpoint.model.device)
     artifact = replace(artifact, detector=detector)
     text = Text(checkpoint.tokenizer, artifact.manifest.context.template)
     self_test(checkpoint)

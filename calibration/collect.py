@@ -35,7 +35,7 @@ class _Keeper:
         for request, trajectory in zip(requests, trajectories, strict=True):
             if request not in self._kept:
                 self._kept[request] = torch.full(self._shape, torch.nan)
-            self._kept[request][self._looks.index(look)] = trajectory
+            self._kept[request][self._looks.index(look)] = trajectory.cpu()
         return [False] * len(requests)
 
     def take(self, request: Request) -> Tensor:

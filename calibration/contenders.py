@@ -46,9 +46,10 @@ class Contender:
 
 
 def observer_of(
-    detector: Detector,
+    detector: Detector, checkpoint: Checkpoint
 ) -> Callable[[Look, Sequence[Request], torch.Tensor], list[bool]]:
     """Judges every request at every look, as serving does, and ends none."""
+    detector = detector.to(checkpoint.model.device)
     looks: dict[Request, list[Any]] = {}
 
     def observe(look: Look, requests: Sequence[Request], trajectories: torch.Tensor) -> list[bool]:
@@ -70,7 +71,7 @@ def own_engine(name: str, checkpoint: Checkpoint, detector: Detector | None, n: 
         engine = Engine(
             checkpoint,
             looks={fitted.look for fitted in detector.looks} if detector else (),
-            observer=observer_of(detector) if detector else None,
+            observer=observer_of(detector, checkpoint) if detector else None,
             n_slots=n,
             max_length=256,
             max_queue=4 * n,

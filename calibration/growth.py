@@ -54,7 +54,7 @@ def _engine(checkpoint: Checkpoint, detector: Detector | None, n: int, length: i
     return Engine(
         checkpoint,
         looks={fitted.look for fitted in detector.looks} if detector else (),
-        observer=observer_of(detector) if detector else None,
+        observer=observer_of(detector, checkpoint) if detector else None,
         n_slots=n,
         max_length=length + 2 * _N_STEPS,
         prefill_tokens=max(512, length),

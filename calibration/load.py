@@ -165,7 +165,7 @@ def load(artifact: Artifact, model: str, dtype: str, *, n: int, n_memory: int) -
             max_queue=max(n, n_memory),
         )
 
-    engine = make(observer_of(artifact.detector))
+    engine = make(observer_of(artifact.detector, checkpoint))
     try:
         arrivals = poisson(engine, prompts)
         sizes = memory(engine, prompts, n_memory)

@@ -20,7 +20,7 @@ from torch import Tensor
 from detector import conformal
 from detector.conformal import Guarantee
 from detector.errors import CalibrationError
-from detector.gaussian import GaussianFits
+from detector.gaussian import DiagonalGaussians, GaussianFits, LayerGaussians
 from detector.planes import Planes
 from detector.scores import ORDERS, SCORE_NAMES, FittedScore, ScoreName
 from detector.trajectory import Look, in_order, look_name, parse_look, stage
@@ -213,6 +213,18 @@ class Detector:
         for name, scores in self.groups.items():
             conformal.rank(len(scores), alpha, guarantee, f"of group {name!r}")
         return replace(self, alpha=alpha, guarantee=guarantee)
+
+    def to(self, device: torch.device) -> Detector:
+        """The same detector for trajectories on a device."""
+        moved: dict[int, LayerGaussians | DiagonalGaussians | None] = {}
+        looks = []
+        for fitted in self.looks:
+            gaussians = fitted.score.gaussians
+            if id(gaussians) not in moved:
+                moved[id(gaussians)] = gaussians and gaussians.to(device)
+            score = replace(fitted.score, gaussians=moved[id(gaussians)])
+            looks.append(replace(fitted, score=score))
+        return replace(self, looks=tuple(looks))
 
     @property
     def threshold(self) -> float:

@@ -179,6 +179,10 @@ class LayerGaussians:
     def rank(self) -> int:
         return self.basis.shape[1]
 
+    def to(self, device: torch.device) -> LayerGaussians:
+        fields = (self.mean, self.basis, self.weight, self.variance)
+        return LayerGaussians(*(tensor.to(device) for tensor in fields))
+
 
 @dataclass(frozen=True)
 class DiagonalGaussians:
@@ -192,6 +196,9 @@ class DiagonalGaussians:
         """Mean and population variance (divided by n) of each plane (n, d)."""
         fits = [(plane.double().mean(0), plane.double().var(0, correction=0)) for plane in planes]
         return cls(*_stack_fits(fits))
+
+    def to(self, device: torch.device) -> DiagonalGaussians:
+        return DiagonalGaussians(self.mean.to(device), self.variance.to(device))
 
 
 class GaussianFits:

@@ -37,7 +37,7 @@ def attend(
     """Attention as transformers' models call it.
 
     Queries (n, heads, q, d), keys and values (n, kv heads, k, d), a mask that is added
-    (n, 1, q, k); returns (n, q, heads, d). Scores and their softmax are float32.
+    (n, 1, q, k); returns (n, q, heads, d). Everything between is float32, rounded once.
     """
     n, heads, n_queries, _ = query.shape
     _, n_kv_heads, length, width = key.shape
@@ -65,13 +65,13 @@ def attend(
     parts = zip(*(rows.split(step) for rows in (queries, key, value, mask)), strict=True)
     products = [_products(*part) for part in parts]
     product = products[0] if len(products) == 1 else torch.cat(products)
-    return product.view(n, heads, n_queries, -1).transpose(1, 2).contiguous(), None
+    return product.view(n, heads, n_queries, -1).transpose(1, 2).to(query.dtype).contiguous(), None
 
 
 def _products(queries: Tensor, key: Tensor, value: Tensor, mask: Tensor) -> Tensor:
     scores = queries @ key.float().transpose(2, 3)
     scores.unflatten(2, (-1, mask.shape[2])).add_(mask[:, :, None])
-    return scores.softmax(-1).to(value.dtype) @ value
+    return scores.softmax(-1) @ value.float()
 
 
 def use_batched_attention(model: PreTrainedModel) -> None:

@@ -37,8 +37,8 @@ from detector.engine.logprobs import TokenLogprobs, token_logprobs
 from detector.engine.prefill import Row, rows_of
 from detector.engine.request import Finish, Request, Step
 from detector.engine.runner import open_runner
-from detector.engine.sampling import Drawn, draw, likelihood
-from detector.engine.transfer import to_device, to_host, wait
+from detector.engine.sampling import draw, likelihood
+from detector.engine.transfer import to_device
 from detector.errors import (
     CapacityError,
     EngineError,
@@ -48,8 +48,8 @@ from detector.errors import (
 from detector.trajectory import END, PROMPT_LOOKS, Look, in_order, looks_due
 
 Observer = Callable[[Look, Sequence[Request], Tensor], Sequence[bool]]
-"""Shown requests and their trajectories (n, L + 1, d), on the host, at a look; True ends the
-request.
+"""Shown requests and their trajectories (n, L + 1, d), on the model's device, at a look; True
+ends the request.
 """
 
 _models_in_use: WeakSet[PreTrainedModel] = WeakSet()
@@ -324,16 +324,12 @@ class Engine:
             self._running.extend(started)
         for request in started:
             request.n_cached = len(request.prompt)
-        shown = to_host(means)
-        drawn = draw(logits, started, self.checkpoint.eos_ids)
-        if not started:
-            wait(self._device)
-        ended = self._observe_rows(rows, shown)
+        ended = self._observe_rows(rows, means)
         for request in dict.fromkeys(row.request for row in rows):
             if request.response is not None:
                 self._end(request, "failed" if ended.get(request) == "failed" else "traced")
         if started:
-            self._emit(started, logits, drawn, ended)
+            self._emit(started, logits, ended)
 
     def _prefill_chunk(self, request: Request) -> None:
         """The next chunk of a long prompt, in the staging slot."""
@@ -341,7 +337,7 @@ class Engine:
             # The question goes first: refused, its long prompt is never prefilled.
             question = [self._staged_rows.pop(0)]
             means, _ = self._runner.prefill(question, [], 0)
-            if ended := self._observe_rows(question, means.cpu()):
+            if ended := self._observe_rows(question, means):
                 with self._lock:
                     self._staged = None
                 self._end(request, ended[request])
@@ -361,9 +357,7 @@ class Engine:
         with self._lock:
             self._staged = None
             self._running.append(request)
-        shown = to_host(means)
-        drawn = draw(logits, [request], self.checkpoint.eos_ids)
-        self._emit([request], logits, drawn, self._observe_rows(self._staged_rows, shown))
+        self._emit([request], logits, self._observe_rows(self._staged_rows, means))
 
     def _observe_rows(self, rows: Sequence[Row], means: Tensor) -> dict[Request, Finish]:
         """Show the observer every look of a prefill; returns the requests to end, and how."""
@@ -394,13 +388,10 @@ class Engine:
             request.n_cached += 1
             for look in looks_due(self.looks, len(request.generated) + 1, finished=False):
                 due.setdefault(look, []).append(slot)
-        # Tokens and trajectories are waited for together.
-        shown = {look: to_host(self._means(slots)) for look, slots in due.items()}
-        drawn = draw(logits, running, self.checkpoint.eos_ids)
         ended: dict[Request, Finish] = {}
         for look, slots in due.items():
-            ended |= self._observe(look, [running[slot] for slot in slots], shown[look])
-        self._emit(running, logits, drawn, ended)
+            ended |= self._observe_slots(look, slots)
+        self._emit(running, logits, ended)
 
     # After a forward pass
 
@@ -427,23 +418,19 @@ class Engine:
             ended |= {request: "judged" for request, end in zip(requests, ends, strict=True) if end}
         return ended
 
-    def _means(self, slots: Sequence[int]) -> Tensor:
-        """Trajectories (n, L + 1, d) of the responses in `slots` so far."""
+    def _observe_slots(self, look: Look, slots: Sequence[int]) -> dict[Request, Finish]:
         requests = [self._running[slot] for slot in slots]
         counts = [request.n_cached - len(request.prompt) + 1 for request in requests]
         sums = self._collector.sums[:, to_device(slots, self._device)]
-        return (sums / to_device(counts, self._device)[:, None]).transpose(0, 1)
+        means = sums / to_device(counts, self._device)[:, None]
+        return self._observe(look, requests, means.transpose(0, 1))
 
     def _emit(
-        self,
-        requests: Sequence[Request],
-        logits: Tensor,
-        drawn: Drawn,
-        ended: Mapping[Request, Finish],
+        self, requests: Sequence[Request], logits: Tensor, ended: Mapping[Request, Finish]
     ) -> None:
-        """Record and report each request's next token, or its end."""
+        """Draw, record and report each request's next token, or its end."""
         eos_ids = self.checkpoint.eos_ids
-        tokens, failed = drawn
+        tokens, failed = draw(logits, requests, eos_ids)
         logprobs = token_logprobs(logits, tokens, [request.n_logprobs for request in requests])
         if self._keep_likelihood:
             for request, row in zip(requests, likelihood(logits, tokens), strict=True):
@@ -464,8 +451,8 @@ class Engine:
         if END in self.looks:
             finished = [r for r in finishes if finishes[r] in ("stop", "length")]
             if finished:
-                means = self._means([self._running.index(request) for request in finished])
-                finishes |= self._observe(END, finished, means.cpu())
+                slots = [self._running.index(request) for request in finished]
+                finishes |= self._observe_slots(END, slots)
         for request, of_token in zip(requests, logprobs, strict=True):
             finish = finishes.get(request)
             if finish is None:

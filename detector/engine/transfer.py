@@ -1,7 +1,7 @@
 """Copies between host and device that nobody waits for.
 
-What comes to the host may be read once the device has been waited for, by `wait` or by reading
-what was computed later (`tolist`). On the CPU nothing is copied.
+What comes to the host may be read once the device has been waited for, as by `tolist` of what
+was computed later. On the CPU nothing is copied.
 """
 
 from __future__ import annotations
@@ -22,9 +22,3 @@ def to_device(values: Any, device: torch.device) -> Tensor:
 
 def to_host(tensor: Tensor) -> Tensor:
     return tensor.to("cpu", non_blocking=tensor.is_cuda)
-
-
-def wait(device: torch.device) -> None:
-    """Until the device has done what it was given to do."""
-    if device.type == "cuda":
-        torch.cuda.current_stream(device).synchronize()

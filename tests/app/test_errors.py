@@ -17,6 +17,7 @@ from app.main import create_app
 from app.service import load_service
 from app.settings import Settings
 from detector.artifact import Artifact
+from detector.engine import attention
 from detector.engine.engine import Engine
 from tests.app.serving import IN_SCOPE, client_of, make_app, service_of, user
 from tests.tiny import tiny_checkpoint
@@ -225,7 +226,8 @@ def test_model_that_the_engine_does_not_reproduce_is_never_ready(
         return sdpa_attention_forward(module, query, key, value, None, **kw)
 
     checkpoint = tiny_checkpoint()
-    monkeypatch.setitem(ALL_ATTENTION_FUNCTIONS._global_mapping, "sdpa", without_mask)
+    attention.use_batched_attention(checkpoint.model)
+    monkeypatch.setitem(ALL_ATTENTION_FUNCTIONS._global_mapping, attention.NAME, without_mask)
     error = not_ready(Settings(), load=lambda s: start_service(s, artifact, checkpoint))
     assert "does not reproduce model 'tiny' in float32: the trajectory at" in error["message"]
 

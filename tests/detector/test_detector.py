@@ -155,6 +155,22 @@ def test_scores_at_a_look_share_what_they_measure() -> None:
     assert len(kept) == len(ORDERS) + 2
 
 
+def test_everything_that_scores_need_moves_to_a_device() -> None:
+    """On the device that holds no numbers, tensors of two devices do not meet either."""
+    parts = [Part(PROMPT, score, order) for score in SCORE_NAMES for order in orders_of(score)]
+    fit, conformal = {PROMPT: planes(60, 0)}, {PROMPT: planes(40, 1)}
+    detector = Detector.fit(fit, conformal, parts=parts)
+    moved = detector.to(torch.device("meta"))
+    measured = list(moved._measured(PROMPT, trajectories(3, 2).to("meta")))
+    assert len(measured) == len(parts)
+    assert all(raw.is_meta and distances.is_meta for _, raw, distances in measured)
+
+    def n_gaussians(detector: Detector) -> int:
+        return len({id(fitted.score.gaussians) for fitted in detector.looks})
+
+    assert n_gaussians(moved) == n_gaussians(detector)
+
+
 def test_planes_are_read_a_layer_at_a_time() -> None:
     rows = trajectories(1100, 0)
     seen = []
