@@ -29,6 +29,7 @@ from detector.scores import SCORE_NAMES
 from detector.trajectory import Look, parse_look
 
 _THREADS_VARIABLE = "TRAJGUARD_THREADS"
+_DTYPES = ("bfloat16", "float16", "float32")
 
 
 def _alpha(text: str) -> float:
@@ -72,7 +73,7 @@ def _parser() -> argparse.ArgumentParser:
         "--out", type=Path, required=True, metavar="FOLDER", help="one sub-folder a file"
     )
     collect.add_argument("--model", default=NAME, help="this name, a folder or a hub id")
-    collect.add_argument("--dtype", default="auto", help="auto, bfloat16, float16 or float32")
+    collect.add_argument("--dtype", default="auto", choices=("auto", *_DTYPES))
     collect.add_argument(
         "--looks", default="prompt", help="comma-separated: prompt, numbers of tokens, end"
     )
@@ -121,7 +122,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     dropping.add_argument("collected", type=Path, nargs="+", metavar="COLLECTION")
     dropping.add_argument("--model", default=NAME, help="the one that collected")
-    dropping.add_argument("--dtype", default="auto", help="auto, bfloat16, float16 or float32")
+    dropping.add_argument("--dtype", default="auto", choices=("auto", *_DTYPES))
     dropping.add_argument("--passes", type=int, default=5, help="with dropout (5)")
 
     measuring = commands.add_parser(
@@ -164,7 +165,7 @@ def _parser() -> argparse.ArgumentParser:
     racing.add_argument("artifact", type=Path, metavar="ARTIFACT.safetensors")
     racing.add_argument("--model", default=NAME, help="this name, a folder or a hub id")
     racing.add_argument("--at-once", type=int, nargs="+", default=[1, 8, 32], metavar="N")
-    racing.add_argument("--dtype", nargs="+", default=["bfloat16", "float32"])
+    racing.add_argument("--dtype", nargs="+", default=["bfloat16", "float32"], choices=_DTYPES)
     racing.add_argument("--rounds", type=int, default=7, help="each contender once a round (7)")
     racing.add_argument(
         "--vllm", type=Path, metavar="PYTHON", help="an interpreter that has vLLM installed"
@@ -176,7 +177,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     loading.add_argument("artifact", type=Path, metavar="ARTIFACT.safetensors")
     loading.add_argument("--model", default=NAME, help="this name, a folder or a hub id")
-    loading.add_argument("--dtype", default="auto", help="auto, bfloat16, float16 or float32")
+    loading.add_argument("--dtype", default="auto", choices=("auto", *_DTYPES))
     loading.add_argument("--n", type=int, default=300, help="arrivals (300)")
     loading.add_argument("--n-memory", type=int, default=2000, help="requests for memory (2000)")
 
@@ -184,8 +185,17 @@ def _parser() -> argparse.ArgumentParser:
         "growth", help="plot a step's time by batch, prompt length and layers"
     )
     growing.add_argument("--model", default=NAME, help="this name, a folder or a hub id")
-    growing.add_argument("--dtype", default="auto", help="auto, bfloat16, float16 or float32")
+    growing.add_argument("--dtype", default="auto", choices=("auto", *_DTYPES))
     growing.add_argument("--out", type=Path, required=True, metavar="FILE.svg")
+
+    flooring = commands.add_parser(
+        "floor", help="decode steps of a random model beside what reading memory takes"
+    )
+    flooring.add_argument("shape", choices=["135m", "7b"], help="of a Llama")
+    flooring.add_argument(
+        "--batches", type=int, nargs="+", default=[1, 8, 32, 128], metavar="N", help="requests"
+    )
+    flooring.add_argument("--dtype", default="auto", choices=("auto", *_DTYPES))
 
     asking = commands.add_parser("ask", help="count what a running service refuses or flags")
     asking.add_argument("url", metavar="URL", help="such as http://127.0.0.1:8000")
@@ -428,6 +438,14 @@ def _growth(options: argparse.Namespace) -> None:
     print(*curves, f"wrote {options.out}", sep="\n")  # noqa: T201
 
 
+def _floor(options: argparse.Namespace) -> None:
+    from calibration.floor import floor
+
+    _set_threads()
+    for point in floor(options.shape, options.batches, options.dtype):
+        print(point, flush=True)  # noqa: T201
+
+
 def _ask(options: argparse.Namespace) -> None:
     from calibration.ask import ask, choose, describe
 
@@ -461,6 +479,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "throughput": _throughput,
         "load": _load,
         "growth": _growth,
+        "floor": _floor,
         "ask": _ask,
         "timing": _timing,
     }

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import copy
 import io
-import statistics
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -17,19 +15,14 @@ import matplotlib.pyplot as plt
 from tqdm import tqdm
 from transformers import AutoModelForCausalLM
 
-from calibration.contenders import ANY_TOKEN, observer_of
-from calibration.throughput import every_look_guard, prompts_of
-from detector.detector import Detector
+from calibration.step_times import decode_ms, medians, prefill_ms
+from calibration.throughput import prompts_of
 from detector.engine.checkpoint import DTYPES, Checkpoint, load_checkpoint
-from detector.engine.engine import Engine
-from detector.engine.request import Request
 from detector.engine.text import Text
 
 BATCHES = (1, 2, 4, 8, 16, 32, 64)
 LENGTHS = (16, 32, 64, 128, 256, 512, 1024)
 LAYERS = (4, 8, 16, 24, 30)
-_ROUNDS = 5
-_N_STEPS = 8
 
 
 @dataclass(frozen=True)
@@ -48,57 +41,6 @@ class Curve:
             [f"{self.title}, ms:"]
             + [f"  {x:5} {self.unit:9} {a:8.1f} guarded {b:8.1f} unguarded" for x, a, b in rows]
         )
-
-
-def _engine(checkpoint: Checkpoint, detector: Detector | None, n: int, length: int) -> Engine:
-    return Engine(
-        checkpoint,
-        looks={fitted.look for fitted in detector.looks} if detector else (),
-        observer=observer_of(detector, checkpoint) if detector else None,
-        n_slots=n,
-        max_length=length + 2 * _N_STEPS,
-        prefill_tokens=max(512, length),
-    )
-
-
-def _decode_ms(engine: Engine, n: int, prompt: tuple[int, ...]) -> float:
-    """Milliseconds of a step in which `n` running requests decode and none is prefilled."""
-    for _ in range(n):
-        engine.submit(Request(prompt, max_tokens=2 * _N_STEPS, sampling=ANY_TOKEN))
-    while engine.capacity().n_waiting:
-        engine.step()
-    engine.step()
-    began = time.perf_counter()
-    for _ in range(_N_STEPS // 2):
-        engine.step()
-    milliseconds = 1000 * (time.perf_counter() - began) / (_N_STEPS // 2)
-    engine.abandon()
-    return milliseconds
-
-
-def _prefill_ms(engine: Engine, prompt: tuple[int, ...]) -> float:
-    began = time.perf_counter()
-    engine.submit(Request(prompt, response=()))
-    while engine.busy:
-        engine.step()
-    return 1000 * (time.perf_counter() - began)
-
-
-def _medians(
-    checkpoint: Checkpoint, n: int, length: int, measure: Callable[[Engine], float]
-) -> tuple[float, float]:
-    """Guarded and unguarded, interleaved."""
-    detector = every_look_guard(checkpoint)
-    found: dict[bool, list[float]] = {True: [], False: []}
-    for number in range(_ROUNDS):
-        for guarded in (True, False) if number % 2 else (False, True):
-            engine = _engine(checkpoint, detector if guarded else None, n, length)
-            try:
-                measure(engine)
-                found[guarded].append(measure(engine))
-            finally:
-                engine.close()
-    return statistics.median(found[True]), statistics.median(found[False])
 
 
 def _shallow(checkpoint: Checkpoint, n_layers: int) -> Checkpoint:
@@ -131,21 +73,21 @@ def growth(model: str, dtype: str) -> list[Curve]:
 
         by_batch = each(
             BATCHES,
-            lambda n: _medians(checkpoint, n, 64, lambda e: _decode_ms(e, n, prompt)),
+            lambda n: medians(checkpoint, n, 64, lambda e: decode_ms(e, n, prompt)),
         )
         by_length = each(
             LENGTHS,
-            lambda length: _medians(
+            lambda length: medians(
                 checkpoint,
                 1,
                 length,
-                lambda e: _prefill_ms(e, prompts_of(text, 1, length)[0]),
+                lambda e: prefill_ms(e, prompts_of(text, 1, length)[0]),
             ),
         )
 
         def at_depth(n_layers: int) -> tuple[float, float]:
             shallow = _shallow(checkpoint, n_layers)
-            return _medians(shallow, 8, 64, lambda e: _decode_ms(e, 8, prompt))
+            return medians(shallow, 8, 64, lambda e: decode_ms(e, 8, prompt))
 
         by_layers = each(layers, at_depth)
 

@@ -10,8 +10,9 @@ from xml.etree import ElementTree
 import pytest
 import torch
 from torch import Tensor
+from transformers import LlamaConfig, LlamaForCausalLM
 
-from calibration import growth, load, throughput
+from calibration import floor, growth, load, step_times, throughput
 from calibration.__main__ import main
 from calibration.contenders import Prompts, continuous_batching, own_engine, static_batch
 from calibration.generate import generate
@@ -155,13 +156,49 @@ def test_growth_command(
 ) -> None:
     for name, values in (("BATCHES", (1, 2)), ("LENGTHS", (16, 32)), ("LAYERS", (2, 4))):
         monkeypatch.setattr(growth, name, values)
-    monkeypatch.setattr(growth, "_ROUNDS", 1)
+    monkeypatch.setattr(step_times, "ROUNDS", 1)
     out = work / "g.svg"
     model = ["--model", str(work / "model"), "--dtype", "float32"]
     assert main(["growth", *model, "--out", str(out)]) == 0
     assert ElementTree.parse(out).getroot().tag.endswith("svg")
     shown = capsys.readouterr().out
     assert "decode step of 8 requests, ms:" in shown
+
+
+def test_floor_command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    config = LlamaConfig(
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        vocab_size=49152,
+    )
+    monkeypatch.setattr(step_times, "ROUNDS", 1)
+    monkeypatch.setattr(step_times, "every_look_guard", lambda of: every_look_guard(of, rank=4))
+    assert set(floor.SHAPES) == {"135m", "7b"}
+    monkeypatch.setitem(floor.SHAPES, "135m", config)
+    assert main(["floor", "135m", "--batches", "1", "2", "--dtype", "float32"]) == 0
+    shown = capsys.readouterr().out.splitlines()
+    assert [line.split()[:2] for line in shown] == [["1", "requests:"], ["2", "requests:"]]
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_weights_that_a_step_reads(tied: bool) -> None:
+    config = LlamaConfig(
+        hidden_size=8,
+        intermediate_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        vocab_size=11,
+        tie_word_embeddings=tied,
+        pad_token_id=None,
+        bos_token_id=None,
+        eos_token_id=None,
+    )
+    attention, feed_forward, norms, head = 4 * 8 * 8, 3 * 8 * 16, 3 * 8, 11 * 8
+    expected = 4 * (attention + feed_forward + norms + head)
+    assert floor.weight_bytes(LlamaForCausalLM(config)) == expected
 
 
 def test_the_guard_that_looks_often_takes_every_look() -> None:

@@ -1,0 +1,69 @@
+"""Times of the engine's steps, guarded at every look and unguarded, interleaved."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+
+from calibration.contenders import ANY_TOKEN, observer_of
+from calibration.throughput import every_look_guard
+from detector.detector import Detector
+from detector.engine.checkpoint import Checkpoint
+from detector.engine.engine import Engine
+from detector.engine.request import Request
+
+ROUNDS = 5
+_N_STEPS = 8
+
+
+def decode_ms(engine: Engine, n: int, prompt: tuple[int, ...]) -> float:
+    """Milliseconds of a step in which `n` running requests decode and none is prefilled."""
+    for _ in range(n):
+        engine.submit(Request(prompt, max_tokens=2 * _N_STEPS, sampling=ANY_TOKEN))
+    while engine.capacity().n_waiting:
+        engine.step()
+    engine.step()
+    began = time.perf_counter()
+    for _ in range(_N_STEPS // 2):
+        engine.step()
+    milliseconds = 1000 * (time.perf_counter() - began) / (_N_STEPS // 2)
+    engine.abandon()
+    return milliseconds
+
+
+def prefill_ms(engine: Engine, prompt: tuple[int, ...]) -> float:
+    """Milliseconds that a prompt alone takes, looks included."""
+    began = time.perf_counter()
+    engine.submit(Request(prompt, response=()))
+    while engine.busy:
+        engine.step()
+    return 1000 * (time.perf_counter() - began)
+
+
+def medians(
+    checkpoint: Checkpoint, n: int, length: int, measure: Callable[[Engine], float]
+) -> tuple[float, float]:
+    """Guarded and unguarded, in engines of `n` slots for prompts of `length` positions."""
+    detector = every_look_guard(checkpoint)
+    found: dict[bool, list[float]] = {True: [], False: []}
+    for number in range(ROUNDS):
+        for guarded in (True, False) if number % 2 else (False, True):
+            engine = _engine(checkpoint, detector if guarded else None, n, length)
+            try:
+                measure(engine)
+                found[guarded].append(measure(engine))
+            finally:
+                engine.close()
+    return statistics.median(found[True]), statistics.median(found[False])
+
+
+def _engine(checkpoint: Checkpoint, detector: Detector | None, n: int, length: int) -> Engine:
+    return Engine(
+        checkpoint,
+        looks={fitted.look for fitted in detector.looks} if detector else (),
+        observer=observer_of(detector, checkpoint) if detector else None,
+        n_slots=n,
+        max_length=length + 2 * _N_STEPS,
+        prefill_tokens=max(512, length),
+    )
