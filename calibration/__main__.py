@@ -167,7 +167,9 @@ def _parser() -> argparse.ArgumentParser:
     racing.add_argument("--at-once", type=int, nargs="+", default=[1, 8, 32], metavar="N")
     racing.add_argument("--dtype", nargs="+", default=["bfloat16", "float32"], choices=_DTYPES)
     racing.add_argument("--rounds", type=int, default=7, help="each contender once a round (7)")
-    racing.add_argument(
+    beside = racing.add_mutually_exclusive_group()
+    beside.add_argument("--ours", action="store_true", help="the engine alone, guarded and not")
+    beside.add_argument(
         "--vllm", type=Path, metavar="PYTHON", help="an interpreter that has vLLM installed"
     )
     racing.add_argument("--out", type=Path, required=True, metavar="FILE.json")
@@ -411,6 +413,7 @@ def _throughput(options: argparse.Namespace) -> None:
         sizes=options.at_once,
         dtypes=options.dtype,
         rounds=options.rounds,
+        ours_alone=options.ours,
         vllm_python=options.vllm,
         vllm_model=folder,
     ):

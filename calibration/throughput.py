@@ -125,10 +125,13 @@ def throughput(
     sizes: Sequence[int],
     dtypes: Sequence[str],
     rounds: int,
+    ours_alone: bool = False,
     vllm_python: Path | None = None,
     vllm_model: Path | None = None,
 ) -> Iterator[Comparison]:
-    """A comparison for each dtype and number of requests at once."""
+    """A comparison for each dtype and number of requests at once, of the engine with itself
+    or with others too.
+    """
     for dtype in dtypes:
         ours, static, paged = (load_checkpoint(model, dtype) for _ in range(3))
         text = Text(ours.tokenizer, artifact.manifest.context.template)
@@ -142,10 +145,9 @@ def throughput(
                     own_engine(GUARDED, ours, artifact.detector, n),
                     own_engine(UNGUARDED, ours, None, n),
                     own_engine(EVERY, ours, everywhere, n),
-                    static_batch(static),
-                    continuous_batching(paged, n),
-                    *peers,
                 ]
+                if not ours_alone:
+                    contenders += [static_batch(static), continuous_batching(paged, n), *peers]
                 total = rounds * len(contenders)
                 with tqdm(total=total, desc=f"{dtype}, {n} at once", unit="run") as progress:
                     seconds = compare(

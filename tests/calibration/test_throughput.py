@@ -106,6 +106,9 @@ def test_throughput_command(
     shown = capsys.readouterr().out
     for name in ("guarded", "unguarded", "static-batch generate", "continuous batching"):
         assert name in shown
+    assert main(["throughput", str(work / "a.safetensors"), *options, *more, "--ours"]) == 0
+    (comparison,) = json.loads(out.read_text())
+    assert list(comparison["seconds"]) == ["guarded", "unguarded", "guarded at every look"]
 
 
 def test_load_command(

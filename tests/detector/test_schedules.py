@@ -17,7 +17,7 @@ from detector.engine.engine import Engine
 from detector.engine.prefill import Row
 from detector.engine.request import Request
 from detector.errors import CapacityError
-from detector.trajectory import END, PROMPT, PROMPT_MEAN, Look
+from detector.trajectory import END, PROMPT, PROMPT_LOOKS, PROMPT_MEAN, Look
 from tests.detector.plain import LOOKS, Seen, drain, prompt
 from tests.tiny import tiny_checkpoint
 
@@ -35,6 +35,17 @@ class Plan:
     question: int | None
     cancelled_after: int | None
     ends_at: Look | None
+    n_others: int = 0
+
+    def requests(self) -> list[Request]:
+        """The request, and as many others for the same prompt that wait for its judgement."""
+        first = self.request()
+        if self.response is not None:
+            return [first]
+        others = (
+            replace(first, first=first, question=None, generated=[]) for _ in range(self.n_others)
+        )
+        return [first, *others]
 
     def request(self) -> Request:
         return Request(
@@ -59,6 +70,7 @@ PLANS = st.builds(
     question=rarely(st.sampled_from([3, 30])),
     cancelled_after=rarely(st.integers(0, 12)),
     ends_at=rarely(st.sampled_from([PROMPT_MEAN, PROMPT, 2, 4, END])),
+    n_others=st.sampled_from([0, 0, 0, 1, 2]),
 )
 
 
@@ -133,8 +145,10 @@ class Run:
         last = max(plan.arrives for plan in self.plans.values())
         while step <= last or self.engine.busy:
             for request, plan in self.plans.items():
+                if request.first is not None:
+                    continue
                 if plan.arrives == step:
-                    self.submit(request)
+                    self.submit([r for r in self.plans if request in (r, r.first)])
                 if plan.cancelled_after is not None and step == plan.arrives + plan.cancelled_after:
                     self.engine.cancel(request)
             self.step()
@@ -142,14 +156,14 @@ class Run:
             # Were each to run after the other, token by token, it would take less than this.
             assert step < last + 120 * len(self.plans)
 
-    def submit(self, request: Request) -> None:
+    def submit(self, requests: Sequence[Request]) -> None:
         capacity = self.engine.capacity()
-        if capacity.n_waiting == capacity.max_queue:
+        if capacity.n_waiting + len(requests) > capacity.max_queue:
             with pytest.raises(CapacityError):
-                self.engine.submit(request)
+                self.engine.submit(*requests)
             return
-        self.engine.submit(request)
-        self.accepted.append(request)
+        self.engine.submit(*requests)
+        self.accepted += requests
 
     def step(self) -> None:
         running = [request for request in self.engine._running if not request.cancelled]
@@ -205,8 +219,12 @@ def checkpoint() -> Iterator[Checkpoint]:
 def test_any_schedule_gives_each_request_what_it_gets_alone(
     checkpoint: Checkpoint, plans: list[Plan], n_slots: int, prefill_tokens: int, max_queue: int
 ) -> None:
-    requests = {plan.request(): plan for plan in plans}
-    ends = {request: plan.ends_at for request, plan in requests.items() if plan.ends_at is not None}
+    requests = {request: plan for plan in plans for request in plan.requests()}
+    ends = {
+        request: plan.ends_at
+        for request, plan in requests.items()
+        if plan.ends_at is not None and request.first is None
+    }
     seen = Seen(ends=ends)
     engine = Engine(
         checkpoint,
@@ -226,17 +244,26 @@ def test_any_schedule_gives_each_request_what_it_gets_alone(
     finally:
         engine.close()
     assert set(run.finishes) == set(run.accepted)
-    generations = [r for r in run.accepted if r.response is None and r in run.began]
-    assert [r for r in run.began if r.response is None] == generations
+    # First come, first served; whoever waits for a judgement may be passed.
+    generations = [r for r in run.accepted if r.response is None and r.first is None]
+    began = [r for r in run.began if r in generations]
+    assert began == [r for r in generations if r in began]
     for request in run.accepted:
         assert_as_alone(run, seen, request)
 
 
 def assert_as_alone(run: Run, seen: Seen, request: Request) -> None:
-    plan = run.plans[request]
-    expected = alone(replace(plan, arrives=0, cancelled_after=None, ends_at=None))
+    plan, first = run.plans[request], request.first
+    expected = alone(replace(plan, arrives=0, cancelled_after=None, ends_at=None, n_others=0))
     tokens, finish = run.tokens.get(request, []), run.finishes[request]
     looks = {look: t for (whose, look), t in seen.trajectories.items() if whose is request}
+    if first is not None:
+        assert not PROMPT_LOOKS & set(looks)
+        if not run.tokens.get(first):
+            # Whatever kept the first one from its first token keeps the others from theirs.
+            assert (finish, tokens, looks) == (run.finishes[first], [], {})
+            return
+        plan = replace(plan, cancelled_after=None, ends_at=None)
     for look, trajectory in looks.items():
         difference = (trajectory - expected.trajectories[look]).norm(dim=1)
         assert (difference <= 1e-5 * expected.trajectories[look].norm(dim=1)).all(), look
@@ -251,6 +278,7 @@ def assert_as_alone(run: Run, seen: Seen, request: Request) -> None:
     else:
         assert finish == ("traced" if request.response is not None else finish)
         assert tokens == expected.tokens
-        assert set(looks) == set(expected.trajectories)
+        judged_there = PROMPT_LOOKS if first is not None else set()
+        assert set(looks) == set(expected.trajectories) - judged_there
         reached = plan.ends_at in expected.trajectories
         assert not reached or request.response is not None
