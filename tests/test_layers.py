@@ -13,7 +13,8 @@ FORBIDDEN = {
 }
 ENGINE_ONLY = {"transformers", "tokenizers"}
 MODELS_APART = {
-    ROOT / "calibration" / name for name in ("finetune.py", "contenders.py", "growth.py")
+    ROOT / "calibration" / name
+    for name in ("contenders.py", "finetune.py", "floor.py", "growth.py")
 }
 
 
