@@ -31,8 +31,12 @@ def recorder(device: torch.device) -> Record | None:
             step()
         current.wait_stream(aside)
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, pool=pool, capture_error_mode="thread_local"):
-            output = step()
+        try:
+            with torch.cuda.graph(graph, pool=pool, capture_error_mode="thread_local"):
+                output = step()
+        finally:
+            # A capture that fails leaves its own stream the current one.
+            torch.cuda.set_stream(current)
 
         def replay() -> Tensor:
             graph.replay()
