@@ -49,6 +49,10 @@ SHAPES = {
 }
 
 
+_READ_BYTES = 1 << 30
+"""To time memory: more than any cache holds."""
+
+
 @dataclass(frozen=True)
 class FloorPoint:
     """Milliseconds of a decode step of `n` requests, and of reading its memory once."""
@@ -78,9 +82,9 @@ def random_checkpoint(shape: str, dtype: str = "auto") -> Checkpoint:
     return Checkpoint.of(f"random {shape}", model, tokenizer)
 
 
-def bandwidth(device: torch.device, n_bytes: int) -> float:
+def bandwidth(device: torch.device) -> float:
     """Bytes a second that one reduction reads, the best of 5."""
-    values = torch.ones(n_bytes // 4, device=device)
+    values = torch.ones(_READ_BYTES // 4, device=device)
     times = []
     for _ in range(6):
         began = time.perf_counter()
@@ -97,13 +101,11 @@ def weight_bytes(model: PreTrainedModel) -> int:
     return read
 
 
-def floor(
-    shape: str, batches: Sequence[int], dtype: str = "auto", n_bytes: int = 1 << 30
-) -> Iterator[FloorPoint]:
-    """One point a batch size, for prompts of 40 tokens; `n_bytes` are read to time memory."""
+def floor(shape: str, batches: Sequence[int], dtype: str = "auto") -> Iterator[FloorPoint]:
+    """One point a batch size, for prompts of 40 tokens."""
     checkpoint = random_checkpoint(shape, dtype)
     (prompt,) = prompts_of(Text(checkpoint.tokenizer), 1)
-    rate = bandwidth(checkpoint.model.device, n_bytes)
+    rate = bandwidth(checkpoint.model.device)
     # An engine packs the weights, which then no longer are the model's parameters.
     weights = weight_bytes(checkpoint.model)
     engine = Engine(checkpoint, n_slots=1, max_length=N_PROMPT)

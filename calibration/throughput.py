@@ -133,7 +133,8 @@ def throughput(
     or with others too.
     """
     for dtype in dtypes:
-        ours, static, paged = (load_checkpoint(model, dtype) for _ in range(3))
+        ours = load_checkpoint(model, dtype)
+        rivals = [] if ours_alone else [load_checkpoint(model, dtype) for _ in range(2)]
         text = Text(ours.tokenizer, artifact.manifest.context.template)
         everywhere = every_look_guard(ours)
         with ExitStack() as stack:
@@ -146,7 +147,8 @@ def throughput(
                     own_engine(UNGUARDED, ours, None, n),
                     own_engine(EVERY, ours, everywhere, n),
                 ]
-                if not ours_alone:
+                if rivals:
+                    static, paged = rivals
                     contenders += [static_batch(static), continuous_batching(paged, n), *peers]
                 total = rounds * len(contenders)
                 with tqdm(total=total, desc=f"{dtype}, {n} at once", unit="run") as progress:

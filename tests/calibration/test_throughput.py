@@ -179,6 +179,7 @@ def test_floor_command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.M
     )
     monkeypatch.setattr(step_times, "ROUNDS", 1)
     monkeypatch.setattr(step_times, "every_look_guard", lambda of: every_look_guard(of, rank=4))
+    monkeypatch.setattr(floor, "_READ_BYTES", 1 << 20)
     assert set(floor.SHAPES) == {"135m", "7b"}
     monkeypatch.setitem(floor.SHAPES, "135m", config)
     assert main(["floor", "135m", "--batches", "1", "2", "--dtype", "float32"]) == 0

@@ -126,3 +126,26 @@ def mixed_requests() -> list[Request]:
         Request(prompt(33, 32), response=(), question=prompt(4, 33)),
     ]
     return requests
+
+
+def assert_mixed_batch_equals_plain(
+    checkpoint: Checkpoint, *, n_slots: int, prefill_tokens: int
+) -> None:
+    """Run the mixed requests through one engine, all at once."""
+    seen = Seen()
+    engine = Engine(
+        checkpoint,
+        looks=LOOKS,
+        observer=seen,
+        n_slots=n_slots,
+        max_length=256,
+        prefill_tokens=prefill_tokens,
+    )
+    assert engine.capacity().n_slots == n_slots
+    requests = mixed_requests()
+    for request in requests:
+        engine.submit(request)
+    tokens, finishes = drain(engine)
+    engine.close()
+    assert set(finishes) == set(requests)
+    assert_equal_to_plain(checkpoint, seen, requests, tokens)

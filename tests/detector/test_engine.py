@@ -13,6 +13,7 @@ from tests.detector.plain import (
     LOOKS,
     Seen,
     assert_equal_to_plain,
+    assert_mixed_batch_equals_plain,
     drain,
     mixed_requests,
     plain_greedy,
@@ -30,22 +31,7 @@ def checkpoint() -> Checkpoint:
 def test_mixed_batch_equals_plain_transformers(
     checkpoint: Checkpoint, n_slots: int, prefill_tokens: int
 ) -> None:
-    seen = Seen()
-    engine = Engine(
-        checkpoint,
-        looks=LOOKS,
-        observer=seen,
-        n_slots=n_slots,
-        max_length=256,
-        prefill_tokens=prefill_tokens,
-    )
-    requests = mixed_requests()
-    for request in requests:
-        engine.submit(request)
-    tokens, finishes = drain(engine)
-    engine.close()
-    assert set(finishes) == set(requests)
-    assert_equal_to_plain(checkpoint, seen, requests, tokens)
+    assert_mixed_batch_equals_plain(checkpoint, n_slots=n_slots, prefill_tokens=prefill_tokens)
 
 
 def test_neighbours_that_leave_change_nothing(checkpoint: Checkpoint) -> None:

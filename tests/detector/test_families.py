@@ -55,6 +55,7 @@ from tests.detector.plain import (
     LOOKS,
     Seen,
     assert_equal_to_plain,
+    assert_mixed_batch_equals_plain,
     drain,
     mixed_requests,
     plain_states,
@@ -184,22 +185,7 @@ def test_families_in_slots_equal_plain_transformers(
 ) -> None:
     checkpoint = tiny_of(IN_SLOTS[name])
     for n_slots, prefill_tokens in [(4, 48), (1, 512)]:
-        seen = Seen()
-        engine = Engine(
-            checkpoint,
-            looks=LOOKS,
-            observer=seen,
-            n_slots=n_slots,
-            max_length=256,
-            prefill_tokens=prefill_tokens,
-        )
-        assert engine.capacity().n_slots == n_slots
-        requests = mixed_requests()
-        for request in requests:
-            engine.submit(request)
-        tokens, _ = drain(engine)
-        engine.close()
-        assert_equal_to_plain(checkpoint, seen, requests, tokens)
+        assert_mixed_batch_equals_plain(checkpoint, n_slots=n_slots, prefill_tokens=prefill_tokens)
     self_test(checkpoint)
     assert "one request at a time" not in caplog.text
 

@@ -135,20 +135,23 @@ def test_a_step_that_cannot_be_recorded_is_run(
 def test_the_self_test_sees_a_number_that_a_recording_froze(
     taping: Taping, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The stand-in freezes what Python computes: a step that counts in Python goes wrong."""
+    """A step whose tokens pass through Python is right when it is run, and wrong when replayed."""
     checkpoint = tiny_of(LlamaConfig(**IN_SLOTS["llama"].to_diff_dict()))
     embedding = checkpoint.model.get_input_embeddings()
     plain = embedding.forward
-    last: list[float] = [0.0]
 
-    def drifting(ids: torch.Tensor) -> torch.Tensor:
-        states: torch.Tensor = plain(ids)
-        last[0] += states.shape[1] == 1
-        return states * (1.0 + 10 * last[0] * (states.shape[1] == 1))
+    def through_python(ids: torch.Tensor) -> torch.Tensor:
+        rows = zip(ids.flatten().split(1), ids.flatten().tolist(), strict=True)
+        same = torch.cat([row * 0 + token for row, token in rows]).view_as(ids)
+        states: torch.Tensor = plain(same)
+        return states
 
-    monkeypatch.setattr(embedding, "forward", drifting)
+    monkeypatch.setattr(embedding, "forward", through_python)
     with pytest.raises(SelfTestError):
         self_test(checkpoint)
+    assert taping.n_replayed
+    monkeypatch.setattr(runner, "recorder", lambda device: None)
+    self_test(checkpoint)
 
 
 def test_only_cuda_records() -> None:
