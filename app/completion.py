@@ -16,8 +16,8 @@ from app.policy import narrow
 from app.protocol.openai import ChatRequest, Usage
 from app.response import Piece, Response
 from app.service import Service
+from detector.backend import Sampling
 from detector.errors import InvalidRequestError
-from detector.manifest import Sampling
 
 log = logging.getLogger(__name__)
 

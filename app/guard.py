@@ -13,12 +13,13 @@ from torch import Tensor
 
 from app.policy import Decision, Mode, decide
 from detector.artifact import Artifact
-from detector.detector import LookScore, Verdict
+from detector.backend import Sampling
+from detector.engine.model.text import Text
 from detector.engine.request import Request
-from detector.engine.text import Text
 from detector.errors import InvalidRequestError
-from detector.manifest import Sampling, system_prompt_digest
+from detector.manifest import system_prompt_digest
 from detector.trajectory import PROMPT_LOOKS, Look
+from detector.verdict import LookScore, Verdict
 
 Message = Mapping[str, str]
 

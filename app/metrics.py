@@ -10,8 +10,8 @@ from prometheus_client.registry import Collector
 
 from app.policy import DECISIONS, MODES
 from detector.artifact import Artifact
-from detector.detector import Verdict
 from detector.engine.engine import Engine
+from detector.verdict import Verdict
 
 _SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
 _P_VALUES = (0.001, 0.005, 0.01, 0.025, *(round(0.05 * step, 2) for step in range(1, 21)))

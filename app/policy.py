@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Literal, get_args
 
-from detector.detector import Verdict
 from detector.errors import InvalidRequestError
+from detector.verdict import Verdict
 
 Mode = Literal["shadow", "flag", "refuse"]
 """shadow: count and log only. flag: tell the client. refuse: answer OOD questions with a

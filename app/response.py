@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from app.protocol.openai import FinishReason
 from app.stop_texts import StopTexts
-from detector.engine.logprobs import TokenLogprobs
+from detector.backend import TokenLogprobs
+from detector.engine.model.text import Text
 from detector.engine.request import Step
-from detector.engine.text import Text
 
 
 @dataclass(frozen=True)

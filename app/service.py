@@ -12,12 +12,12 @@ from app.guard import Guard
 from app.settings import Settings
 from detector import artifact as artifacts
 from detector.artifact import Artifact
-from detector.engine.checkpoint import Checkpoint
+from detector.backend import Sampling
 from detector.engine.engine import Engine
+from detector.engine.model.checkpoint import Checkpoint
+from detector.engine.model.text import Text
 from detector.engine.self_test import self_test
-from detector.engine.text import Text
 from detector.errors import CheckpointError
-from detector.manifest import Sampling
 
 log = logging.getLogger(__name__)
 
@@ -81,8 +81,8 @@ def load_service(settings: Settings) -> Service:
     """Load artifact and model and start. Raises TrajGuardError of any kind but RequestError."""
     artifact = artifacts.load(settings.artifact)
     # transformers takes seconds to import; a bad artifact is told before that.
-    from detector.engine.checkpoint import load_checkpoint
-    from detector.engine.threads import set_threads
+    from detector.engine.model.checkpoint import load_checkpoint
+    from detector.engine.model.threads import set_threads
 
     set_threads(settings.threads)
     dtype = artifact.manifest.fingerprint.dtype if settings.dtype == "auto" else settings.dtype

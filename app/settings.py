@@ -19,9 +19,9 @@ from pydantic_settings import (
 )
 
 from app.policy import Mode
-from detector.conformal import Guarantee
-from detector.engine.default_model import NAME
+from detector.engine.model.default_model import NAME
 from detector.errors import TrajGuardError
+from detector.verdict import Guarantee
 
 PREFIX = "TRAJGUARD_"
 CONFIG_VARIABLE = PREFIX + "CONFIG"

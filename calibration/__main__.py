@@ -20,13 +20,14 @@ from calibration.questions import Split, in_first, read_questions, read_rows, re
 from calibration.report import report
 from detector import artifact as artifacts
 from detector.atomic import write_atomically
-from detector.conformal import Guarantee
+from detector.backend import Sampling
 from detector.detector import Part
-from detector.engine.default_model import NAME
+from detector.engine.model.default_model import NAME
 from detector.errors import CalibrationError, TrajGuardError
-from detector.manifest import Context, Judged, Sampling, system_prompt_digest
+from detector.manifest import Context, Judged, system_prompt_digest
 from detector.scores import SCORE_NAMES
 from detector.trajectory import Look, parse_look
+from detector.verdict import Guarantee
 
 _THREADS_VARIABLE = "TRAJGUARD_THREADS"
 _DTYPES = ("bfloat16", "float16", "float32")
@@ -244,7 +245,7 @@ def _ladder(options: argparse.Namespace) -> None:
 
 def _set_threads() -> None:
     """As many threads as the service would take with this environment."""
-    from detector.engine.threads import set_threads
+    from detector.engine.model.threads import set_threads
 
     asked = os.environ.get(_THREADS_VARIABLE)
     if asked is not None and not (asked.isdecimal() and int(asked)):
@@ -260,7 +261,7 @@ def _collect(options: argparse.Namespace) -> None:
     read = [read_questions(path) for path in options.questions]
     # transformers takes seconds to import; bad input is told before that.
     from calibration.collect import collect, default_max_tokens
-    from detector.engine.checkpoint import load_checkpoint
+    from detector.engine.model.checkpoint import load_checkpoint
     from detector.engine.self_test import self_test
 
     _set_threads()
@@ -328,7 +329,7 @@ def _dropout(options: argparse.Namespace) -> None:
             f"--passes {options.passes} has no deviation: give at least 2", param="passes"
         )
     from calibration.dropout import measure
-    from detector.engine.checkpoint import load_checkpoint
+    from detector.engine.model.checkpoint import load_checkpoint
 
     _set_threads()
     checkpoint = load_checkpoint(options.model, options.dtype)
@@ -375,7 +376,7 @@ def _finetune(options: argparse.Namespace) -> None:
     rows, _ = read_rows(options.questions)
     require_answers(rows, options.questions, "fine-tuning")
     from calibration.finetune import FinetuneOptions, finetune
-    from detector.engine.checkpoint import load_checkpoint
+    from detector.engine.model.checkpoint import load_checkpoint
 
     _set_threads()
     chosen = [(row.text, row.answer) for n, row in enumerate(rows) if in_first(n, options.first)]
@@ -403,7 +404,7 @@ def _throughput(options: argparse.Namespace) -> None:
     from calibration.throughput import document, throughput
 
     _set_threads()
-    from detector.engine.default_model import default_checkpoint
+    from detector.engine.model.default_model import default_checkpoint
 
     folder = default_checkpoint() if options.model == NAME else Path(options.model)
     comparisons = []

@@ -12,10 +12,10 @@ from tqdm import tqdm
 
 from calibration.collection import CollectionFolder, CollectionRecord, Shard
 from calibration.questions import Question
-from detector.engine.checkpoint import Checkpoint
 from detector.engine.engine import Engine
+from detector.engine.model.checkpoint import Checkpoint
+from detector.engine.model.text import Text
 from detector.engine.request import Request
-from detector.engine.text import Text
 from detector.errors import CalibrationError, EngineError
 from detector.manifest import Context, Source
 from detector.trajectory import END, PROMPT_LOOKS, Look, look_name

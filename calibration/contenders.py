@@ -21,12 +21,12 @@ import torch
 from transformers import GenerationConfig
 from transformers.generation.configuration_utils import ContinuousBatchingConfig
 
+from detector.backend import Sampling
 from detector.detector import Detector
-from detector.engine.checkpoint import Checkpoint
 from detector.engine.engine import Engine
+from detector.engine.model.checkpoint import Checkpoint
 from detector.engine.request import Request
 from detector.errors import CalibrationError
-from detector.manifest import Sampling
 from detector.trajectory import Look
 
 Prompts = Sequence[tuple[int, ...]]

@@ -18,9 +18,9 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from calibration.collection import CollectionFolder
-from detector.engine.checkpoint import Checkpoint
 from detector.engine.collector import decoder_layers
-from detector.engine.text import Text
+from detector.engine.model.checkpoint import Checkpoint
+from detector.engine.model.text import Text
 from detector.errors import CalibrationError
 
 _PROBABILITY = 0.1

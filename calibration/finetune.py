@@ -29,8 +29,8 @@ from transformers.trainer_utils import get_last_checkpoint
 
 from calibration.answers import answer_text
 from calibration.questions import key_of
-from detector.engine.checkpoint import Checkpoint
-from detector.engine.text import Text
+from detector.engine.model.checkpoint import Checkpoint
+from detector.engine.model.text import Text
 from detector.errors import CalibrationError
 
 log = logging.getLogger(__name__)

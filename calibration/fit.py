@@ -11,13 +11,13 @@ import torch
 from calibration.collection import Collection, planes_of, read_collections
 from calibration.questions import Split, split_of
 from detector.artifact import Artifact, look_manifests
-from detector.conformal import Guarantee
 from detector.detector import Detector, Part
 from detector.errors import CalibrationError
 from detector.groups import LENGTH, Grouping
 from detector.manifest import GroupManifest, Manifest, Splits
 from detector.planes import Planes
 from detector.trajectory import Look
+from detector.verdict import Guarantee
 
 
 @dataclass(frozen=True)

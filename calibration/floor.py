@@ -20,10 +20,10 @@ from transformers import (
 
 from calibration.step_times import decode_ms, medians
 from calibration.throughput import N_PROMPT, prompts_of
-from detector.engine.checkpoint import DTYPES, Checkpoint, best_device, best_dtype
-from detector.engine.default_model import default_checkpoint
 from detector.engine.engine import Engine
-from detector.engine.text import Text
+from detector.engine.model.checkpoint import DTYPES, Checkpoint, best_device, best_dtype
+from detector.engine.model.default_model import default_checkpoint
+from detector.engine.model.text import Text
 
 SHAPES = {
     # The default model's.

@@ -17,8 +17,8 @@ from transformers import AutoModelForCausalLM
 
 from calibration.step_times import decode_ms, medians, prefill_ms
 from calibration.throughput import prompts_of
-from detector.engine.checkpoint import DTYPES, Checkpoint, load_checkpoint
-from detector.engine.text import Text
+from detector.engine.model.checkpoint import DTYPES, Checkpoint, load_checkpoint
+from detector.engine.model.text import Text
 
 BATCHES = (1, 2, 4, 8, 16, 32, 64)
 LENGTHS = (16, 32, 64, 128, 256, 512, 1024)

@@ -19,10 +19,10 @@ from tqdm import tqdm
 from calibration.contenders import ANY_TOKEN, Prompts, observer_of
 from calibration.throughput import N_NEW, prompts_of
 from detector.artifact import Artifact
-from detector.engine.checkpoint import load_checkpoint
 from detector.engine.engine import Engine
+from detector.engine.model.checkpoint import load_checkpoint
+from detector.engine.model.text import Text
 from detector.engine.request import Request
-from detector.engine.text import Text
 from detector.trajectory import PROMPT, Look
 
 _N_SLOTS = 32

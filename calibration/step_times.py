@@ -9,8 +9,8 @@ from collections.abc import Callable
 from calibration.contenders import ANY_TOKEN, observer_of
 from calibration.throughput import every_look_guard
 from detector.detector import Detector
-from detector.engine.checkpoint import Checkpoint
 from detector.engine.engine import Engine
+from detector.engine.model.checkpoint import Checkpoint
 from detector.engine.request import Request
 
 ROUNDS = 5

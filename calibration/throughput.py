@@ -28,8 +28,8 @@ from calibration.contenders import (
 from calibration.generate import generate
 from detector.artifact import Artifact
 from detector.detector import Detector, Part
-from detector.engine.checkpoint import Checkpoint, load_checkpoint
-from detector.engine.text import Text
+from detector.engine.model.checkpoint import Checkpoint, load_checkpoint
+from detector.engine.model.text import Text
 from detector.planes import Planes
 from detector.trajectory import END, PROMPT, Look
 

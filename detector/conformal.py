@@ -16,15 +16,13 @@ probability at most 1 - confidence.
 from __future__ import annotations
 
 import math
-from typing import Literal
 
 import torch
 from scipy.special import bdtr, betaincinv
 from torch import Tensor
 
 from detector.errors import TooFewQuestionsError
-
-Guarantee = Literal["marginal", "pac"]
+from detector.verdict import Guarantee
 
 CONFIDENCE = 0.95
 """Confidence of the PAC threshold and of every stated bound and interval."""

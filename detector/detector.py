@@ -18,12 +18,12 @@ import torch
 from torch import Tensor
 
 from detector import conformal
-from detector.conformal import Guarantee
 from detector.errors import CalibrationError
 from detector.gaussian import DiagonalGaussians, GaussianFits, LayerGaussians
 from detector.planes import Planes
 from detector.scores import ORDERS, SCORE_NAMES, FittedScore, ScoreName
 from detector.trajectory import Look, in_order, look_name, parse_look, stage
+from detector.verdict import Guarantee, LookScore, Verdict
 
 MIN_TRAJECTORIES = 10
 """The fewest trajectories that a look can be fitted to."""
@@ -116,43 +116,6 @@ def fit_look(
         final = FittedScore.fit(part.score, whole, part.order)
         fitted.append(FittedLook(look, final, location, upper - location))
     return tuple(fitted)
-
-
-@dataclass(frozen=True)
-class LookScore:
-    """One score at one look at one generation.
-
-    `name` is the score's with its order, `raw` the score in its own units, `score` the
-    standardised one, `distances` the per-layer distances behind it. `excluded` says why the
-    look does not count towards the decision, or is None.
-    """
-
-    look: Look
-    name: str
-    raw: float
-    score: float
-    distances: tuple[float, ...]
-    excluded: str | None = None
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """The judgement of one generation after the looks taken so far.
-
-    `is_ood` is None when every look was excluded; then there is no score or p-value
-    either. `stage` is the stage of the look at which a flag was raised, otherwise of the
-    last look that counted. `group` is the group whose threshold was used, None for that of
-    all questions.
-    """
-
-    is_ood: bool | None
-    score: float | None
-    p_value: float | None
-    threshold: float
-    alpha: float
-    stage: str | None
-    looks: tuple[LookScore, ...]
-    group: str | None = None
 
 
 @dataclass(frozen=True)

@@ -12,10 +12,11 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from detector.conformal import Guarantee
+from detector.backend import Sampling
 from detector.errors import ArtifactMismatchError
 from detector.groups import Grouping
 from detector.scores import ScoreName
+from detector.verdict import Guarantee
 
 Judged = Literal["question", "conversation"]
 
@@ -35,24 +36,6 @@ class Fingerprint(_Frozen):
     chat_template: str
     dtype: str
     layer_convention: str
-
-
-class Sampling(_Frozen):
-    """How response tokens are drawn. Temperature 0 is greedy; top_k 0 is no limit.
-
-    `repetition_penalty` weighs tokens of prompt and response, the other two penalties those
-    of the response. No end token is drawn before `min_tokens`; with `ignore_eos` none ends
-    the response.
-    """
-
-    temperature: float = Field(default=0.0, ge=0.0, le=2.0)
-    top_p: float = Field(default=1.0, gt=0.0, le=1.0)
-    top_k: int = Field(default=0, ge=0)
-    repetition_penalty: float = Field(default=1.0, gt=0.0, allow_inf_nan=False)
-    presence_penalty: float = Field(default=0.0, ge=-2.0, le=2.0)
-    frequency_penalty: float = Field(default=0.0, ge=-2.0, le=2.0)
-    min_tokens: int = Field(default=0, ge=0)
-    ignore_eos: bool = False
 
 
 class Context(_Frozen):

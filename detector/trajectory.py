@@ -15,11 +15,15 @@ pools (Ren et al., 2023, arXiv 2209.15558).
 This file knows nothing of models, batches of requests or thresholds.
 """
 
-from collections.abc import Iterable
+from __future__ import annotations
 
-from torch import Tensor
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from detector.errors import CalibrationError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Look = int
 PROMPT: Look = 1

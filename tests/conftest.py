@@ -13,7 +13,7 @@ from calibration.fit import FitOptions, fit
 from calibration.generate import write_questions
 from calibration.questions import read_questions
 from detector.artifact import Artifact
-from detector.engine.checkpoint import Checkpoint
+from detector.engine.model.checkpoint import Checkpoint
 from detector.manifest import Context
 from detector.trajectory import PROMPT
 from tests.tiny import tiny_checkpoint

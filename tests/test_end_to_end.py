@@ -11,12 +11,12 @@ from starlette.testclient import TestClient
 from app.main import create_app
 from app.settings import Settings, default_artifact
 from detector import artifact as artifacts
-from detector.engine.checkpoint import Checkpoint, load_checkpoint
 from detector.engine.collector import decoder_layers
-from detector.engine.default_model import NAME
 from detector.engine.engine import Engine
+from detector.engine.model.checkpoint import Checkpoint, load_checkpoint
+from detector.engine.model.default_model import NAME
+from detector.engine.model.text import Text
 from detector.engine.request import Request
-from detector.engine.text import Text
 from detector.trajectory import END, Look
 from tests.app.serving import client_of, user
 

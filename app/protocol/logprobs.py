@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from pydantic import BaseModel, Field
 
-from detector.engine.logprobs import TokenLogprobs
-from detector.engine.text import Text
+from detector.backend import TokenLogprobs
+from detector.engine.model.text import Text
 
 _LEAST = -9999.0
 """OpenAI's value for next to impossible; JSON has no minus infinity."""

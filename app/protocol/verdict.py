@@ -8,8 +8,8 @@ from pydantic import BaseModel, Field
 
 from app.guard import Judgement
 from app.policy import Decision, Mode
-from detector.detector import LookScore
 from detector.trajectory import look_name
+from detector.verdict import LookScore
 
 
 class ChatLook(BaseModel):

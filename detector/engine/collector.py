@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 from transformers import PreTrainedModel
 
-from detector.engine.transfer import to_device
+from detector.engine.kernels.transfer import to_device
 from detector.errors import UnsupportedModelError
 
 Span = tuple[int, int]

@@ -31,14 +31,15 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from detector.engine.checkpoint import Checkpoint
+from detector.backend import TokenLogprobs
 from detector.engine.collector import Collector
-from detector.engine.logprobs import TokenLogprobs, token_logprobs
+from detector.engine.kernels.transfer import to_device
+from detector.engine.logprobs import token_logprobs
+from detector.engine.model.checkpoint import Checkpoint
 from detector.engine.prefill import Row, rows_of
 from detector.engine.request import Finish, Request, Step
 from detector.engine.runner import open_runner
 from detector.engine.sampling import draw, likelihood
-from detector.engine.transfer import to_device
 from detector.errors import (
     CapacityError,
     EngineError,

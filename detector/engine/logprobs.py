@@ -3,24 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-
-@dataclass(frozen=True)
-class TokenLogprobs:
-    """What the model said of one drawn token: natural logarithms, before temperature,
-    penalties and whatever else changes the draw.
-
-    `top` holds the most likely tokens with theirs, most likely first; the drawn token need
-    not be among them.
-    """
-
-    token: int
-    logprob: float
-    top: tuple[tuple[int, float], ...]
+from detector.backend import TokenLogprobs
 
 
 def token_logprobs(

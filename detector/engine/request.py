@@ -9,8 +9,7 @@ from typing import Literal
 import torch
 from transformers import LogitsProcessorList
 
-from detector.engine.logprobs import TokenLogprobs
-from detector.manifest import Sampling
+from detector.backend import Sampling, TokenLogprobs
 
 Finish = Literal["stop", "length", "judged", "traced", "cancelled", "expired", "failed"]
 """Why a request ended: an end token, max_tokens, the observer, a trace's end, `cancel`, its

@@ -9,11 +9,11 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from detector.engine.attention import use_batched_attention
-from detector.engine.checkpoint import Checkpoint
 from detector.engine.collector import Collector
-from detector.engine.graphs import recorder
-from detector.engine.packed import pack_linears
+from detector.engine.kernels.attention import use_batched_attention
+from detector.engine.kernels.graphs import recorder
+from detector.engine.kernels.packed import pack_linears
+from detector.engine.model.checkpoint import Checkpoint
 from detector.engine.prefill import Row
 from detector.engine.sequential_runner import SequentialRunner
 from detector.engine.slot_runner import SlotRunner, key_sizes, why_not_in_slots

@@ -17,9 +17,9 @@ from transformers import (
     TopPLogitsWarper,
 )
 
+from detector.backend import Sampling
+from detector.engine.kernels.transfer import to_device, to_host
 from detector.engine.request import Request
-from detector.engine.transfer import to_device, to_host
-from detector.manifest import Sampling
 
 Drawn = tuple[list[int], set[int]]
 """A token for each row of logits, and the rows from which none can be drawn."""

@@ -14,9 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from detector.engine.checkpoint import Checkpoint
 from detector.engine.collector import decoder_layers
 from detector.engine.engine import Engine
+from detector.engine.model.checkpoint import Checkpoint
 from detector.engine.request import Request
 from detector.errors import SelfTestError, TrajGuardError
 from detector.trajectory import END, PROMPT, PROMPT_LOOKS, PROMPT_MEAN, Look, look_name

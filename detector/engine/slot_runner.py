@@ -14,13 +14,13 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from detector.engine import attention
-from detector.engine.cache import KeySizes, SlotCache
 from detector.engine.collector import Collector
-from detector.engine.graphs import Record, Step
-from detector.engine.mask import FULL, SLIDING, CausalMask, layer_kinds
+from detector.engine.kernels import attention
+from detector.engine.kernels.cache import KeySizes, SlotCache
+from detector.engine.kernels.graphs import Record, Step
+from detector.engine.kernels.mask import FULL, SLIDING, CausalMask, layer_kinds
+from detector.engine.kernels.transfer import to_device
 from detector.engine.prefill import Row
-from detector.engine.transfer import to_device
 
 _LENGTH_BUCKET = 64
 _LENGTH_BUCKET_RECORDED = 256

@@ -17,8 +17,8 @@ from app.main import create_app
 from app.service import load_service
 from app.settings import Settings
 from detector.artifact import Artifact
-from detector.engine import attention
 from detector.engine.engine import Engine
+from detector.engine.kernels import attention
 from tests.app.serving import IN_SCOPE, client_of, make_app, service_of, user
 from tests.tiny import tiny_checkpoint
 

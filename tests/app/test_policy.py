@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from app.policy import MODES, decide, narrow
 from app.settings import BadSettingError, Settings, load_settings
 from app.stop_texts import StopTexts
-from detector.detector import Verdict
 from detector.errors import InvalidRequestError
+from detector.verdict import Verdict
 
 
 def verdict(is_ood: bool | None) -> Verdict:

@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 
 from app.response import Piece, Response
 from app.stop_texts import StopTexts
-from detector.engine.logprobs import TokenLogprobs
+from detector.backend import TokenLogprobs
+from detector.engine.model.text import Text
 from detector.engine.request import Finish, Request, Step
-from detector.engine.text import Text
 from tests.tiny import tiny_tokenizer
 
 TEXT = Text(tiny_tokenizer())

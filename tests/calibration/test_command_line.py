@@ -15,9 +15,10 @@ from calibration.generate import generate
 from calibration.questions import read_questions
 from calibration.timing import fit_cost
 from detector import artifact as artifacts
+from detector.backend import Sampling
 from detector.engine.engine import Engine
 from detector.errors import EngineError
-from detector.manifest import Context, Sampling
+from detector.manifest import Context
 from detector.trajectory import PROMPT
 from tests.tiny import tiny_checkpoint
 

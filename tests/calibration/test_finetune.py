@@ -19,8 +19,8 @@ from calibration.finetune import (
     patch_loss,
 )
 from calibration.generate import generate
-from detector.engine.checkpoint import load_checkpoint
-from detector.engine.text import Text
+from detector.engine.model.checkpoint import load_checkpoint
+from detector.engine.model.text import Text
 from detector.errors import CalibrationError
 from tests.tiny import tiny_checkpoint
 

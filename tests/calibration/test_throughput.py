@@ -18,8 +18,8 @@ from calibration.contenders import Prompts, continuous_batching, own_engine, sta
 from calibration.generate import generate
 from calibration.throughput import Comparison, compare, every_look_guard, prompts_of
 from detector.engine.engine import Engine
+from detector.engine.model.text import Text
 from detector.engine.request import Request
-from detector.engine.text import Text
 from detector.trajectory import PROMPT, Look
 from tests.tiny import tiny_checkpoint
 

@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from detector.engine.checkpoint import Checkpoint
 from detector.engine.collector import decoder_layers
 from detector.engine.engine import Engine
+from detector.engine.model.checkpoint import Checkpoint
 from detector.engine.request import Finish, Request
 from detector.trajectory import END, PROMPT, PROMPT_LOOKS, PROMPT_MEAN, Look
 

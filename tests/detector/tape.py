@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from detector.engine.graphs import Step
+from detector.engine.kernels.graphs import Step
 
 WAITS = {
     "aten::_local_scalar_dense",

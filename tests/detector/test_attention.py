@@ -7,8 +7,8 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, GPT2Config, LlamaConfig
 
-from detector.engine import attention
-from detector.engine.attention import attend, use_batched_attention
+from detector.engine.kernels import attention
+from detector.engine.kernels.attention import attend, use_batched_attention
 from tests.tiny import tiny_checkpoint
 
 # Batch, heads, key heads, queries, keys, head width of keys and of values.

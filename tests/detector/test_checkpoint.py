@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from detector.engine import default_model
-from detector.engine.checkpoint import fingerprint, load_checkpoint
-from detector.engine.text import Text
+from detector.engine.model import default_model
+from detector.engine.model.checkpoint import fingerprint, load_checkpoint
+from detector.engine.model.text import Text
 from detector.errors import CheckpointError, InvalidRequestError
 from tests.tiny import tiny_checkpoint, tiny_tokenizer
 

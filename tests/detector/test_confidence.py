@@ -7,8 +7,8 @@ import torch
 
 from detector.confidence import coe_c, coe_r, entropy, max_softmax, perplexity
 from detector.engine.engine import Engine
+from detector.engine.model.text import Text
 from detector.engine.request import Request
-from detector.engine.text import Text
 from tests.tiny import tiny_checkpoint
 
 

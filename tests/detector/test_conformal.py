@@ -8,6 +8,7 @@ from scipy.stats import beta, binomtest
 
 from detector import conformal
 from detector.errors import TooFewQuestionsError
+from detector.verdict import Guarantee
 
 
 def test_p_values_by_hand() -> None:
@@ -45,9 +46,7 @@ def test_pac_rank_is_the_largest_that_holds(n: int) -> None:
 
 @pytest.mark.parametrize("guarantee", ["marginal", "pac"])
 @pytest.mark.parametrize("alpha", [0.01, 0.05, 0.2])
-def test_too_few_questions_names_how_many_would_do(
-    alpha: float, guarantee: conformal.Guarantee
-) -> None:
+def test_too_few_questions_names_how_many_would_do(alpha: float, guarantee: Guarantee) -> None:
     with pytest.raises(TooFewQuestionsError) as caught:
         conformal.rank(3, alpha / 10, guarantee)
     needed = int(caught.value.message.split("at least ")[1].split()[0])

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from detector.detector import Detector, LookScore, Part
+from detector.detector import Detector, Part
 from detector.errors import CalibrationError, TooFewQuestionsError
 from detector.groups import Grouping
 from detector.planes import Planes
@@ -19,6 +19,7 @@ from detector.trajectory import (
     parse_look,
     stage,
 )
+from detector.verdict import LookScore
 
 N_PLANES, D = 10, 8
 

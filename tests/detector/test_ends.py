@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 import torch
 
-from detector.engine.checkpoint import Checkpoint
+from detector.backend import Sampling
 from detector.engine.engine import Engine
+from detector.engine.model.checkpoint import Checkpoint
 from detector.engine.request import Request
 from detector.errors import CapacityError, PromptTooLongError
-from detector.manifest import Sampling
 from detector.trajectory import END, PROMPT, PROMPT_LOOKS
 from tests.detector.plain import LOOKS, Seen, drain, plain_greedy, prompt
 from tests.tiny import tiny_checkpoint

@@ -2,12 +2,12 @@
 
 import pytest
 
-from detector.engine.checkpoint import Checkpoint
+from detector.backend import Sampling
 from detector.engine.collector import decoder_layers
 from detector.engine.engine import Engine
+from detector.engine.model.checkpoint import Checkpoint
 from detector.engine.request import Finish, Request
 from detector.errors import CapacityError, EngineError, PromptTooLongError, RequestError
-from detector.manifest import Sampling
 from detector.trajectory import PROMPT
 from tests.detector.plain import (
     LOOKS,

@@ -43,10 +43,10 @@ from transformers import (
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-from detector.engine import attention
-from detector.engine.checkpoint import Checkpoint, load_checkpoint
 from detector.engine.collector import decoder_layers
 from detector.engine.engine import Engine
+from detector.engine.kernels import attention
+from detector.engine.model.checkpoint import Checkpoint, load_checkpoint
 from detector.engine.request import Request
 from detector.engine.self_test import self_test
 from detector.errors import SelfTestError, UnsupportedModelError

@@ -6,13 +6,14 @@ import pytest
 import torch
 from transformers import LlamaConfig
 
-from detector.engine import graphs, runner, slot_runner
-from detector.engine.checkpoint import Checkpoint
+from detector.backend import Sampling
+from detector.engine import runner, slot_runner
 from detector.engine.engine import Engine
+from detector.engine.kernels import graphs
+from detector.engine.model.checkpoint import Checkpoint
 from detector.engine.request import Request
 from detector.engine.self_test import self_test
 from detector.errors import SelfTestError
-from detector.manifest import Sampling
 from detector.trajectory import PROMPT
 from tests.detector.plain import (
     LOOKS,

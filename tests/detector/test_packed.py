@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from detector.engine.packed import PackedLinear, pack_linears
+from detector.engine.kernels.packed import PackedLinear, pack_linears
 from tests.tiny import tiny_checkpoint
 
 

@@ -12,12 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from detector.engine.checkpoint import Checkpoint
+from detector.backend import Sampling, TokenLogprobs
 from detector.engine.engine import Engine
-from detector.engine.logprobs import TokenLogprobs
+from detector.engine.model.checkpoint import Checkpoint
 from detector.engine.request import Request
 from detector.engine.sampling import ResponsePenaltyLogitsProcessor, processors
-from detector.manifest import Sampling
 from tests.detector.plain import drain, plain_greedy, prompt
 from tests.tiny import tiny_checkpoint
 

@@ -12,8 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from detector.engine.checkpoint import Checkpoint
 from detector.engine.engine import Engine
+from detector.engine.model.checkpoint import Checkpoint
 from detector.engine.prefill import Row
 from detector.engine.request import Request
 from detector.errors import CapacityError

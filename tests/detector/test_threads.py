@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from detector.engine import threads
-from detector.engine.threads import set_threads, usable_cores
+from detector.engine.model import threads
+from detector.engine.model.threads import set_threads, usable_cores
 
 CPU = "sys/devices/system/cpu"
 GROUPS = "sys/fs/cgroup"

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, normalizers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from detector.engine.default_model import default_checkpoint
-from detector.engine.token_bytes import TokenBytes
+from detector.engine.model.default_model import default_checkpoint
+from detector.engine.model.token_bytes import TokenBytes
 from tests.tiny import tiny_tokenizer
 
 TEXT = "Ada's 3 naïve crabs — 雪だ 😀\n\tand <0x41> é"

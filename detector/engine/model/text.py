@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from jinja2 import TemplateError
 from tokenizers.decoders import DecodeStream
 from transformers import PreTrainedTokenizerFast
 
-from detector.engine.token_bytes import TokenBytes
+from detector.backend import Message
+from detector.engine.model.token_bytes import TokenBytes
 from detector.errors import CheckpointError, InvalidRequestError
 
 CHAT = "chat"
 """The template name that stands for the tokenizer's own chat template."""
-
-Message = Mapping[str, str]
 
 
 class Text:

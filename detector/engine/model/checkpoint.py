@@ -16,7 +16,7 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from detector.engine import default_model
+from detector.engine.model import default_model
 from detector.errors import CheckpointError, UnsupportedModelError
 from detector.manifest import Fingerprint
 from detector.trajectory import LAYER_CONVENTION

@@ -1,0 +1,185 @@
+"""The seam between what wants generations and what runs a model.
+
+What is asked of a backend (`Ask`), what it gives back (`Step`), and what it shows on the way
+(`Observer`). `detector.engine` is one backend; nothing here needs torch or a model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal, Protocol
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from detector.trajectory import Look
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Finish = Literal["stop", "length", "judged", "traced", "cancelled", "expired", "failed"]
+"""Why a request ended: an end token, max_tokens, the observer, a trace's end, `cancel`, its
+deadline, or numbers of its own that are NaN or infinite."""
+
+Message = Mapping[str, str]
+"""One message of a conversation: `role` and `content`."""
+
+
+class Sampling(BaseModel):
+    """How response tokens are drawn. Temperature 0 is greedy; top_k 0 is no limit.
+
+    `repetition_penalty` weighs tokens of prompt and response, the other two penalties those
+    of the response. No end token is drawn before `min_tokens`; with `ignore_eos` none ends
+    the response.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    temperature: float = Field(default=0.0, ge=0.0, le=2.0)
+    top_p: float = Field(default=1.0, gt=0.0, le=1.0)
+    top_k: int = Field(default=0, ge=0)
+    repetition_penalty: float = Field(default=1.0, gt=0.0, allow_inf_nan=False)
+    presence_penalty: float = Field(default=0.0, ge=-2.0, le=2.0)
+    frequency_penalty: float = Field(default=0.0, ge=-2.0, le=2.0)
+    min_tokens: int = Field(default=0, ge=0)
+    ignore_eos: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class Ask:
+    """A prompt to generate from, or a prompt and response to trace (teacher-forced).
+
+    Each is one request of its own, however alike two are. `question`, where given, is judged
+    at the prompt look in place of `prompt`. With `response` given nothing is generated, and
+    `max_tokens` and `sampling` have no part.
+
+    `first`, where given, asks for another response to the same prompt and is submitted before
+    this one or with it: the prompt looks are taken there alone, and if it ends without a
+    token, so does this one. `n_logprobs` asks for the log-probabilities of each token and of
+    that many likely ones. `timeout_seconds` runs from `submit`.
+    """
+
+    prompt: tuple[int, ...]
+    max_tokens: int = 1
+    sampling: Sampling = field(default_factory=Sampling)
+    seed: int | None = None
+    question: tuple[int, ...] | None = None
+    response: tuple[int, ...] | None = None
+    first: Ask | None = None
+    n_logprobs: int | None = None
+    timeout_seconds: float | None = None
+
+    @property
+    def n_positions(self) -> int:
+        """The most positions that it can come to occupy in one sequence."""
+        if self.response is not None:
+            return len(self.prompt) + len(self.response)
+        return len(self.prompt) + self.max_tokens
+
+
+@dataclass(frozen=True)
+class TokenLogprobs:
+    """What the model said of one drawn token: natural logarithms, before temperature,
+    penalties and whatever else changes the draw.
+
+    `top` holds the most likely tokens with theirs, most likely first; the drawn token need
+    not be among them.
+    """
+
+    token: int
+    logprob: float
+    top: tuple[tuple[int, float], ...]
+
+
+@dataclass(frozen=True)
+class Step:
+    """What one step did for one request: a token, an end, or both.
+
+    `logprobs` are the token's, if they were asked for.
+    """
+
+    ask: Ask
+    token: int | None = None
+    finish: Finish | None = None
+    logprobs: TokenLogprobs | None = None
+
+
+@dataclass(frozen=True)
+class Capacity:
+    """What a backend can take: sizes, and what is in use now."""
+
+    n_slots: int
+    max_length: int
+    max_queue: int
+    n_running: int
+    n_waiting: int
+
+
+class Observer(Protocol):
+    """Shown requests and their trajectories (n, L + 1, d), on the model's device, at a look;
+    True ends the request.
+    """
+
+    def __call__(
+        self, look: Look, asks: Sequence[Ask], trajectories: Tensor, /
+    ) -> Sequence[bool]: ...
+
+
+class Backend(Protocol):
+    """Runs a model for many requests at once and shows their trajectories to an observer.
+
+    `submit`, `cancel`, `busy` and `capacity` may be called from any thread, the rest on the
+    one thread that owns the model.
+    """
+
+    def submit(self, *asks: Ask) -> None:
+        """Queue requests, all or none.
+
+        Raises InvalidRequestError when one asks for what the model does not have,
+        PromptTooLongError when one can never fit, CapacityError when the queue has no room
+        for all of them now.
+        """
+
+    def cancel(self, ask: Ask) -> None:
+        """End a request at the next step; does nothing once it has ended."""
+
+    @property
+    def busy(self) -> bool:
+        """Whether a step would do anything."""
+
+    def capacity(self) -> Capacity: ...
+
+    def step(self) -> list[Step]:
+        """Do a little of the work, and say what happened to whom."""
+
+    def abandon(self) -> None:
+        """Forget every request, after a failed step."""
+
+    def close(self) -> None:
+        """Let go of the model, which another backend may then run."""
+
+
+class Decoder(Protocol):
+    """Turns one response's tokens into text as they come, never half a character."""
+
+    def push(self, token: int) -> str:
+        """The text that is complete now that `token` has come, possibly empty."""
+
+
+class Codec(Protocol):
+    """Text to the tokens of a backend's model and back, under one prompt template."""
+
+    def encode_question(self, question: str) -> tuple[int, ...]:
+        """A question rendered alone, ready for the response."""
+
+    def encode_conversation(self, messages: Sequence[Message]) -> tuple[int, ...]:
+        """Messages, ready for the response. Raises InvalidRequestError when the model's chat
+        template refuses them.
+        """
+
+    def encode_response(self, response: str) -> tuple[int, ...]: ...
+
+    def token_bytes(self, token: int) -> bytes:
+        """What one token stands for, which need not be whole characters."""
+
+    def stream(self) -> Decoder: ...

@@ -1,0 +1,1 @@
+"""Getting a model: its weights and fingerprint, its tokenizer, the threads it runs on."""

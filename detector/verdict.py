@@ -1,0 +1,51 @@
+"""What a detector says: one score at one look, and the verdict after the looks so far.
+
+Plain values: reading them needs neither torch nor a model.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from detector.trajectory import Look
+
+Guarantee = Literal["marginal", "pac"]
+"""What the false-alarm rate at alpha is promised of: see `detector.conformal`."""
+
+
+@dataclass(frozen=True)
+class LookScore:
+    """One score at one look at one generation.
+
+    `name` is the score's with its order, `raw` the score in its own units, `score` the
+    standardised one, `distances` the per-layer distances behind it. `excluded` says why the
+    look does not count towards the decision, or is None.
+    """
+
+    look: Look
+    name: str
+    raw: float
+    score: float
+    distances: tuple[float, ...]
+    excluded: str | None = None
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The judgement of one generation after the looks taken so far.
+
+    `is_ood` is None when every look was excluded; then there is no score or p-value
+    either. `stage` is the stage of the look at which a flag was raised, otherwise of the
+    last look that counted. `group` is the group whose threshold was used, None for that of
+    all questions.
+    """
+
+    is_ood: bool | None
+    score: float | None
+    p_value: float | None
+    threshold: float
+    alpha: float
+    stage: str | None
+    looks: tuple[LookScore, ...]
+    group: str | None = None
