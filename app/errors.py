@@ -131,14 +131,14 @@ def _on_http_error(_: Request, error: Exception) -> JSONResponse:
     )
 
 
-def _on_any_error(_: Request, error: Exception) -> JSONResponse:
+def internal_error(error: Exception) -> JSONResponse:
+    """What a client is told of a failure that nobody foresaw."""
     message = f"internal error ({type(error).__name__}): the service log has details"
     return _response(500, error_body(500, message, None, "internal_error"))
 
 
 def install(app: FastAPI) -> None:
-    """Answer every error in the one shape."""
+    """Answer every error that is foreseen in the one shape."""
     app.add_exception_handler(TrajGuardError, _on_trajguard_error)
     app.add_exception_handler(RequestValidationError, _on_validation_error)
     app.add_exception_handler(HTTPException, _on_http_error)
-    app.add_exception_handler(Exception, _on_any_error)

@@ -17,61 +17,63 @@ from fastapi import FastAPI
 
 from app import errors
 from app.errors import ErrorBody
+from app.judging import Judged, log_judged
+from app.loading import Loaded, Loading, load
 from app.metrics import Metrics
 from app.middleware import BodyLimit, RequestLog
 from app.routes import chat, ops, score
-from app.service import Service, load_service
+from app.routes.dependencies import State
 from app.settings import Settings
-from app.state import State
 from detector.errors import TrajGuardError
 
 log = logging.getLogger(__name__)
 
 
-def create_app(settings: Settings, load: Callable[[Settings], Service] = load_service) -> FastAPI:
-    """The ASGI application. `load` makes the service, on a thread of its own."""
+def create_app(settings: Settings, load: Callable[[Settings], Loaded] = load) -> FastAPI:
+    """The ASGI application. `load` makes what it serves, on a thread of its own."""
     metrics = Metrics()
-    state = State(settings, metrics)
+    loading = Loading()
+
+    def judged(event: Judged) -> None:
+        metrics.judged(event)
+        log_judged(event)
 
     async def load_in_background() -> None:
         try:
-            await load_service_or_say_why()
-        finally:
-            state.loading.set()
-
-    async def load_service_or_say_why() -> None:
-        try:
-            state.loaded = await asyncio.to_thread(load, settings)
+            loading.result = await asyncio.to_thread(load, settings)
         except TrajGuardError as error:
-            state.reason = error.message
+            loading.reason = error.message
             log.error("not ready [%s]: %s", error.code, error.message)
-            return
         except Exception as error:
-            state.reason = f"loading failed ({type(error).__name__}), see the service log"
+            loading.reason = f"loading failed ({type(error).__name__}), see the service log"
             log.exception("loading failed")
-            return
-        service = state.loaded
-        metrics.serve(service.artifact, service.bridge.engine)
+        else:
+            metrics.serve(loading.result)
+            log_ready(loading.result)
+        finally:
+            loading.ended.set()
+
+    def log_ready(loaded: Loaded) -> None:
         log.info(
             "ready on http://%s:%d: model %s, artifact %s (%s), mode %s, alpha %g",
             settings.host,
             settings.port,
-            service.model_id,
-            service.artifact.id,
-            service.artifact.manifest.scope,
+            loaded.model_id,
+            loaded.artifact_id,
+            loaded.manifest.scope,
             settings.mode,
-            service.artifact.detector.alpha,
+            loaded.detector.alpha,
         )
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        loading = asyncio.create_task(load_in_background())
+        loaded = asyncio.create_task(load_in_background())
         try:
             yield
         finally:
-            await loading
-            if state.loaded is not None:
-                await asyncio.to_thread(state.loaded.stop)
+            await loaded
+            if loading.result is not None:
+                await asyncio.to_thread(loading.result.stop)
 
     described: dict[int | str, dict[str, Any]] = {
         code: {"model": ErrorBody, "description": text}
@@ -90,7 +92,7 @@ def create_app(settings: Settings, load: Callable[[Settings], Service] = load_se
         description="An out-of-distribution guard for math questions to language models.",
         lifespan=lifespan,
     )
-    app.state.guard = state
+    app.state.trajguard = State(loading, metrics, judged)
     errors.install(app)
     app.add_middleware(BodyLimit)
     app.add_middleware(RequestLog, metrics=metrics)

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from app.judging import Judged
+from app.loading import Loaded
 from app.policy import DECISIONS, MODES
-from detector.artifact import Artifact
-from detector.engine.engine import Engine
-from detector.verdict import Verdict
+from detector.backend import Capacity
 
 _SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
 _P_VALUES = (0.001, 0.005, 0.01, 0.025, *(round(0.05 * step, 2) for step in range(1, 21)))
@@ -21,11 +21,11 @@ STAGES = ("prompt", "response", "none")
 class EngineOccupancy(Collector):
     """How much of the engine is in use, read when scraped."""
 
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
+    def __init__(self, capacity: Callable[[], Capacity]) -> None:
+        self._capacity = capacity
 
     def collect(self) -> Iterator[Metric]:
-        capacity = self._engine.capacity()
+        capacity = self._capacity()
         for name, text, value in (
             ("running", "Requests that occupy a slot.", capacity.n_running),
             ("waiting", "Requests that wait for a slot.", capacity.n_waiting),
@@ -95,18 +95,25 @@ class Metrics:
         for kind in ("prompt", "response"):
             self.tokens.labels(kind)
 
-    def serve(self, artifact: Artifact, engine: Engine) -> None:
+    def serve(self, loaded: Loaded) -> None:
         """Model and artifact are in force from now."""
-        self.registry.register(EngineOccupancy(engine))
-        self.threshold.set(artifact.detector.threshold)
-        self.alpha.set(artifact.detector.alpha)
-        manifest = artifact.manifest
+        self.registry.register(EngineOccupancy(loaded.engine.capacity))
+        self.threshold.set(loaded.detector.threshold)
+        self.alpha.set(loaded.detector.alpha)
+        manifest = loaded.manifest
         self.artifact.info(
-            {"id": artifact.id, "scope": manifest.scope, "model": manifest.model_name}
+            {"id": loaded.artifact_id, "scope": manifest.scope, "model": manifest.model_name}
         )
         self.ready.set(1)
 
-    def judged(self, mode: str, decision: str, verdict: Verdict) -> None:
-        self.decisions.labels(mode, verdict.stage or "none", decision).inc()
-        if verdict.p_value is not None:
-            self.p_values.observe(verdict.p_value)
+    def judged(self, event: Judged) -> None:
+        """Count what came of a request."""
+        self.tokens.labels("prompt").inc(event.n_prompt)
+        self.tokens.labels("response").inc(event.n_response)
+        if event.first_token_seconds is not None:
+            self.first_token_seconds.observe(event.first_token_seconds)
+        if event.verdict is None or event.decision is None:
+            return
+        self.decisions.labels(event.mode, event.verdict.stage or "none", event.decision).inc()
+        if event.verdict.p_value is not None:
+            self.p_values.observe(event.verdict.p_value)

@@ -68,8 +68,11 @@ class Settings(BaseSettings):
     )
     host: str = Field(default="127.0.0.1", description="address to listen on")
     port: int = Field(default=8000, ge=0, le=65535, description="port to listen on")
-    max_tokens: int = Field(
-        default=512, ge=1, description="response length where a request names none"
+    max_tokens: int | None = Field(
+        default=None,
+        ge=1,
+        description="response length where a request names none (512, or the calibrated one "
+        "where the artifact judges the response's end)",
     )
     max_length: int = Field(
         default=2048, ge=2, description="positions a slot holds, prompt and response"

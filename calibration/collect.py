@@ -15,7 +15,7 @@ from calibration.questions import Question
 from detector.engine.engine import Engine
 from detector.engine.model.checkpoint import Checkpoint
 from detector.engine.model.text import Text
-from detector.engine.request import Request
+from detector.backend import Ask as Request
 from detector.errors import CalibrationError, EngineError
 from detector.manifest import Context, Source
 from detector.trajectory import END, PROMPT_LOOKS, Look, look_name
@@ -87,7 +87,6 @@ def collect(
         n_slots=n_slots,
         max_length=max_length,
         max_queue=len(questions) + 1,
-        keep_likelihood=True,
     )
     prompt_only = PROMPT_LOOKS.issuperset(looks)
     requests: dict[Request, Question] = {}
@@ -115,9 +114,7 @@ def _request(text: Text, question: Question, context: Context, prompt_only: bool
 
 
 def _mean_likelihood(request: Request) -> Tensor:
-    if request.likelihood is None:
-        return torch.full((3,), torch.nan, dtype=torch.float64)
-    return request.likelihood / len(request.generated)
+    return torch.full((3,), torch.nan, dtype=torch.float64)
 
 
 def _run(
@@ -130,6 +127,7 @@ def _run(
     n_questions: int,
 ) -> None:
     finished: list[Request] = []
+    generated: dict[Request, list[int]] = {}
 
     def flush() -> None:
         if finished:
@@ -138,7 +136,7 @@ def _run(
                     keys=tuple(requests[request].key for request in finished),
                     trajectories=torch.stack([keeper.take(request) for request in finished]),
                     likelihood=torch.stack([_mean_likelihood(request) for request in finished]),
-                    responses=tuple(text.decode(request.generated) for request in finished),
+                    responses=tuple(text.decode(generated.get(request, [])) for request in finished),
                     texts=tuple(requests[request].text for request in finished),
                     fields=tuple(requests[request].fields for request in finished),
                 )
@@ -154,14 +152,16 @@ def _run(
     ) as progress:
         while engine.busy:
             for step in engine.step():
+                if step.token is not None:
+                    generated.setdefault(step.ask, []).append(step.token)
                 if step.finish == "failed":
                     raise EngineError(
-                        f"the model's numbers for question {requests[step.request].key} of "
+                        f"the model's numbers for question {requests[step.ask].key} of "
                         f"{source.name} are NaN or infinite: check the weights, or collect with "
                         "--dtype float32"
                     )
                 if step.finish is not None:
-                    finished.append(step.request)
+                    finished.append(step.ask)
                     progress.update()
             if len(finished) >= _SHARD_SIZE:
                 flush()

@@ -25,7 +25,7 @@ from detector.backend import Sampling
 from detector.detector import Detector
 from detector.engine.engine import Engine
 from detector.engine.model.checkpoint import Checkpoint
-from detector.engine.request import Request
+from detector.backend import Ask as Request
 from detector.errors import CalibrationError
 from detector.trajectory import Look
 

@@ -22,7 +22,7 @@ from detector.artifact import Artifact
 from detector.engine.engine import Engine
 from detector.engine.model.checkpoint import load_checkpoint
 from detector.engine.model.text import Text
-from detector.engine.request import Request
+from detector.backend import Ask as Request
 from detector.trajectory import PROMPT, Look
 
 _N_SLOTS = 32

@@ -11,7 +11,7 @@ from calibration.throughput import every_look_guard
 from detector.detector import Detector
 from detector.engine.engine import Engine
 from detector.engine.model.checkpoint import Checkpoint
-from detector.engine.request import Request
+from detector.backend import Ask as Request
 
 ROUNDS = 5
 _N_STEPS = 8

@@ -11,12 +11,12 @@ from starlette.testclient import TestClient
 from app.main import create_app
 from app.settings import Settings, default_artifact
 from detector import artifact as artifacts
+from detector.backend import Ask
 from detector.engine.collector import decoder_layers
 from detector.engine.engine import Engine
 from detector.engine.model.checkpoint import Checkpoint, load_checkpoint
 from detector.engine.model.default_model import NAME
 from detector.engine.model.text import Text
-from detector.engine.request import Request
 from detector.trajectory import END, Look
 from tests.app.serving import client_of, user
 
@@ -83,7 +83,7 @@ def test_packaged_artifact_is_what_it_says() -> None:
 @torch.inference_mode()
 def test_running_mean_equals_one_teacher_forced_pass_in_float32() -> None:
     checkpoint = load_checkpoint(NAME, "float32")
-    request = Request(Text(checkpoint.tokenizer).encode_question(IN_SCOPE[0]), max_tokens=12)
+    request = Ask(Text(checkpoint.tokenizer).encode_question(IN_SCOPE[0]), max_tokens=12)
     seen: list[torch.Tensor] = []
 
     def observer(look: Look, requests: object, trajectories: torch.Tensor) -> list[bool]:
@@ -92,22 +92,25 @@ def test_running_mean_equals_one_teacher_forced_pass_in_float32() -> None:
 
     engine = Engine(checkpoint, looks=(END,), observer=observer, n_slots=2, max_length=256)
     engine.submit(request)
+    tokens: list[int] = []
     while engine.busy:
-        engine.step()
+        tokens += [step.token for step in engine.step() if step.token is not None]
     engine.close()
-    expected = teacher_forced_mean(checkpoint, request)
+    expected = teacher_forced_mean(checkpoint, request.prompt, tokens)
     error = (seen[0] - expected).norm(dim=1) / expected.norm(dim=1)
     assert float(error.max()) <= 1e-5
 
 
-def teacher_forced_mean(checkpoint: Checkpoint, request: Request) -> torch.Tensor:
+def teacher_forced_mean(
+    checkpoint: Checkpoint, prompt: tuple[int, ...], tokens: list[int]
+) -> torch.Tensor:
     last: list[torch.Tensor] = []
     handle = decoder_layers(checkpoint.model)[-1].register_forward_hook(
         lambda module, args, output: last.append(output)
     )
-    ids = torch.tensor([[*request.prompt, *request.generated]])
+    ids = torch.tensor([[*prompt, *tokens]])
     states = checkpoint.model(ids, output_hidden_states=True, use_cache=False).hidden_states
     handle.remove()
     planes = torch.stack([*states[:-1], last[0]])[:, 0]
-    start = len(request.prompt) - 1
-    return planes[:, start : start + len(request.generated)].mean(1)
+    start = len(prompt) - 1
+    return planes[:, start : start + len(tokens)].mean(1)

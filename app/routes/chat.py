@@ -14,19 +14,16 @@ from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel
 
-from app.answer import Answer
-from app.completion import Completion
+from app.chat.choice import Piece
+from app.chat.generation import Generation
 from app.errors import body_of
-from app.protocol.openai import ChatCompletion, ChatRequest
-from app.response import Piece
-from app.routes.dependencies import AppMetrics, ReadyService
-from app.routes.leaving import EventStream, unless_disconnected
+from app.routes.dependencies import JudgedEvent, Ready, RequestId
+from app.routes.leaving import LEFT, EventStream, drained, unless_disconnected
+from app.wire.openai import ChatCompletion, ChatRequest
+from app.writing.openai import ChatWriter
 from detector.errors import TrajGuardError
 
 router = APIRouter()
-
-_LEFT = 499
-"""Nobody is there to read it; the status is for the log and the metrics."""
 
 
 @router.post(
@@ -35,49 +32,49 @@ _LEFT = 499
     responses={200: {"content": {"text/event-stream": {}}}},
 )
 async def chat_completions(
-    body: ChatRequest, request: Request, service: ReadyService, metrics: AppMetrics
+    body: ChatRequest, request: Request, loaded: Ready, judged: JudgedEvent, request_id: RequestId
 ) -> Response:
     """Answer a conversation, guarded."""
-    completion = Completion(body, service, metrics)
-    answer = Answer(completion, service, with_logprobs=bool(body.logprobs))
-    pieces = completion.pieces()
+    asked = loaded.asking.chat(body)
+    steps = loaded.submit(asked)
+    generation = Generation(
+        asked, steps, loaded.codec, judged, request_id=request_id, stop_texts=body.stop_texts
+    )
+    writer = ChatWriter(generation, loaded, with_logprobs=bool(body.logprobs))
+    pieces = generation.pieces()
     try:
         if body.stream:
             first = await unless_disconnected(request, lambda: anext(pieces))
             if first is None:
-                return Response(status_code=_LEFT)
+                return Response(status_code=LEFT)
             include_usage = body.stream_options is not None and body.stream_options.include_usage
-            events = _events(answer, first, pieces, include_usage)
-            return EventStream(events, completion.close)
-        all_pieces = await unless_disconnected(request, lambda: _drained(pieces))
+            events = _events(writer, first, pieces, include_usage)
+            return EventStream(events, generation.close)
+        all_pieces = await unless_disconnected(request, lambda: drained(pieces))
         if all_pieces is None:
-            return Response(status_code=_LEFT)
-        return JSONResponse(answer.whole(all_pieces).model_dump())
+            return Response(status_code=LEFT)
+        return JSONResponse(writer.whole(all_pieces).model_dump())
     except BaseException:
-        completion.close()
+        generation.close()
         raise
 
 
-async def _drained(pieces: AsyncIterator[Piece]) -> list[Piece]:
-    return [piece async for piece in pieces]
-
-
 async def _events(
-    answer: Answer, first: Piece, rest: AsyncGenerator[Piece], include_usage: bool
+    writer: ChatWriter, first: Piece, rest: AsyncGenerator[Piece], include_usage: bool
 ) -> AsyncIterator[str]:
-    for chunk in (*answer.opening(), *answer.chunks(first)):
+    for chunk in (*writer.opening(), *writer.chunks(first)):
         yield _event(chunk)
     try:
         async with aclosing(rest):
             async for piece in rest:
-                for chunk in answer.chunks(piece):
+                for chunk in writer.chunks(piece):
                     yield _event(chunk)
     except TrajGuardError as error:
         # The status line is gone; an error event without [DONE] shows that it was cut short.
         yield f"data: {JSONResponse(body_of(error)).body.decode()}\n\n"  # type: ignore[union-attr]
         return
     if include_usage:
-        yield _event(answer.usage())
+        yield _event(writer.usage())
     yield "data: [DONE]\n\n"
 
 

@@ -12,6 +12,9 @@ from starlette.types import Receive, Scope, Send
 
 T = TypeVar("T")
 
+LEFT = 499
+"""Nobody is there to read it; the status is for the log and the metrics."""
+
 
 async def unless_disconnected(request: Request, work: Callable[[], Awaitable[T]]) -> T | None:
     """The result of `work`, or None, with `work` cancelled, once the client has left."""
@@ -29,6 +32,10 @@ async def unless_disconnected(request: Request, work: Callable[[], Awaitable[T]]
         for task in (working, leaving):
             task.cancel()
         await asyncio.gather(working, leaving, return_exceptions=True)
+
+
+async def drained(items: AsyncIterator[T]) -> list[T]:
+    return [item async for item in items]
 
 
 class EventStream(StreamingResponse):

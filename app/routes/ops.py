@@ -8,8 +8,8 @@ from fastapi import APIRouter, Header, Response
 from prometheus_client.exposition import choose_encoder
 
 from app.errors import ErrorBody
-from app.protocol.openai import Model, ModelList
-from app.routes.dependencies import AppMetrics, ReadyService
+from app.routes.dependencies import AppMetrics, Ready
+from app.wire.openai import Model, ModelList
 
 router = APIRouter()
 _NOT_READY: dict[int | str, dict[str, Any]] = {503: {"model": ErrorBody, "description": "not yet"}}
@@ -22,18 +22,17 @@ async def health() -> dict[str, str]:
 
 
 @router.get("/readyz", responses=_NOT_READY)
-async def readyz(service: ReadyService) -> dict[str, Any]:
+async def readyz(loaded: Ready) -> dict[str, Any]:
     """Model and artifact are loaded and match: what is in force."""
-    manifest = service.artifact.manifest
-    detector = service.artifact.detector
+    manifest, detector = loaded.manifest, loaded.detector
     return {
         "status": "ready",
-        "model": service.model_id,
-        "artifact": service.artifact.id,
+        "model": loaded.model_id,
+        "artifact": loaded.artifact_id,
         "scope": manifest.scope,
         "judged": manifest.context.judged,
         "looks": [look.look for look in manifest.looks],
-        "mode": service.settings.mode,
+        "mode": loaded.settings.mode,
         "alpha": detector.alpha,
         "guarantee": detector.guarantee,
         "threshold": detector.threshold,
@@ -41,9 +40,9 @@ async def readyz(service: ReadyService) -> dict[str, Any]:
 
 
 @router.get("/v1/models", responses=_NOT_READY)
-async def models(service: ReadyService) -> ModelList:
+async def models(loaded: Ready) -> ModelList:
     """The one model served."""
-    return ModelList(data=[Model(id=service.model_id, created=service.started)])
+    return ModelList(data=[Model(id=loaded.model_id, created=loaded.started)])
 
 
 @router.get("/metrics")

@@ -2,32 +2,31 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
+from fastapi.responses import JSONResponse, Response
 
-from app.protocol.score import ScoreRequest, ScoreResponse
-from app.protocol.verdict import score_verdict
-from app.routes.dependencies import AppMetrics, ReadyService
+from app.chat.generation import Generation
+from app.routes.dependencies import JudgedEvent, Ready, RequestId
+from app.routes.leaving import LEFT, drained, unless_disconnected
+from app.wire.score import ScoreRequest, ScoreResponse
+from app.writing.verdict import score_verdict
 
 router = APIRouter()
 
 
-@router.post("/v1/score")
-async def score(body: ScoreRequest, service: ReadyService, metrics: AppMetrics) -> ScoreResponse:
+@router.post("/v1/score", response_model=ScoreResponse)
+async def score(
+    body: ScoreRequest, request: Request, loaded: Ready, judged: JudgedEvent, request_id: RequestId
+) -> Response:
     """Judge the prompt, and the response if one is given, by one teacher-forced pass."""
-    judgement = service.guard.prepare(
-        [{"role": message.role, "content": message.text} for message in body.messages],
-        service.settings.mode,
-        response=body.response or "",
-        fields=body.fields,
-    )
-    judgement.request.timeout_seconds = service.settings.timeout_seconds
-    steps = service.bridge.submit(judgement)
-    async for _ in steps:
-        pass
-    assert judgement.verdict is not None
-    assert judgement.decision is not None
-    metrics.judged(judgement.mode, judgement.decision, judgement.verdict)
-    metrics.tokens.labels("prompt").inc(len(judgement.request.prompt))
-    return ScoreResponse(
-        model=service.model_id, verdict=score_verdict(judgement, service.artifact.id)
-    )
+    asked = loaded.asking.score(body)
+    steps = loaded.submit(asked)
+    generation = Generation(asked, steps, loaded.codec, judged, request_id=request_id)
+    try:
+        pieces = await unless_disconnected(request, lambda: drained(generation.pieces()))
+    finally:
+        generation.close()
+    if pieces is None:
+        return Response(status_code=LEFT)
+    verdict = score_verdict(generation.judgement, asked.mode, loaded.artifact_id)
+    return JSONResponse(ScoreResponse(model=loaded.model_id, verdict=verdict).model_dump())

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from detector.engine.collector import Span
-from detector.engine.request import Request
+from detector.engine.run import Run
 from detector.trajectory import END, PROMPT, PROMPT_LOOKS, PROMPT_MEAN, Look, in_order
+
+if TYPE_CHECKING:
+    from detector.engine.collector import Span
 
 
 @dataclass(frozen=True)
@@ -17,7 +20,7 @@ class Row:
     `spans[0]` is always the last prompt token, which a starting response sums up from.
     """
 
-    request: Request
+    run: Run
     ids: tuple[int, ...]
     spans: tuple[Span, ...]
     looks: dict[Look, int]
@@ -26,7 +29,7 @@ class Row:
     @classmethod
     def of(
         cls,
-        request: Request,
+        run: Run,
         prompt: tuple[int, ...],
         looks: Collection[Look],
         *,
@@ -45,21 +48,21 @@ class Row:
             elif 0 < len(response) >= look:
                 places[look] = len(spans)
                 spans.append((last, last + (len(response) if look == END else look)))
-        return cls(request, prompt + response, tuple(spans), places, starts)
+        return cls(run, prompt + response, tuple(spans), places, starts)
 
 
-def rows_of(request: Request, looks: frozenset[Look]) -> list[Row]:
+def rows_of(run: Run, looks: frozenset[Look]) -> list[Row]:
     """The sequences to prefill for a request: its question, if that is judged apart from
     its prompt, and its prompt.
     """
-    rows = []
-    if request.first is not None:
+    ask, rows = run.ask, []
+    if ask.first is not None:
         looks -= PROMPT_LOOKS
-    if request.question is not None and looks & PROMPT_LOOKS:
-        rows.append(Row.of(request, request.question, looks & PROMPT_LOOKS))
+    if ask.question is not None and looks & PROMPT_LOOKS:
+        rows.append(Row.of(run, ask.question, looks & PROMPT_LOOKS))
         looks -= PROMPT_LOOKS
-    if request.response is None:
-        rows.append(Row.of(request, request.prompt, looks & PROMPT_LOOKS, starts=True))
+    if ask.response is None:
+        rows.append(Row.of(run, ask.prompt, looks & PROMPT_LOOKS, starts=True))
     elif looks or not rows:
-        rows.append(Row.of(request, request.prompt, looks, response=request.response))
+        rows.append(Row.of(run, ask.prompt, looks, response=ask.response))
     return rows

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 import torch
@@ -19,6 +20,16 @@ from detector.engine.sequential_runner import SequentialRunner
 from detector.engine.slot_runner import SlotRunner, key_sizes, why_not_in_slots
 
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class StateBytes:
+    """Memory of one running request: its keys and values, None where the model keeps them
+    itself, and its trajectory's running sum.
+    """
+
+    cache: int | None
+    trajectory: int
 
 
 class Runner(Protocol):
@@ -66,6 +77,9 @@ class Runner(Protocol):
 
     def reset(self) -> None:
         """Forget every slot and the staged prompt."""
+
+    def close(self) -> None:
+        """Give the slots' memory back; nothing runs any more."""
 
 
 def open_runner(

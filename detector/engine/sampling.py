@@ -17,9 +17,9 @@ from transformers import (
     TopPLogitsWarper,
 )
 
-from detector.backend import Sampling
+from detector.backend import Ask, Sampling
 from detector.engine.kernels.transfer import to_device, to_host
-from detector.engine.request import Request
+from detector.engine.run import Run
 
 Drawn = tuple[list[int], set[int]]
 """A token for each row of logits, and the rows from which none can be drawn."""
@@ -51,13 +51,11 @@ def is_greedy(sampling: Sampling) -> bool:
     return sampling.temperature < _GREEDY_BELOW
 
 
-def processors(
-    request: Request, eos_ids: Collection[int], device: torch.device
-) -> LogitsProcessorList:
+def processors(ask: Ask, eos_ids: Collection[int], device: torch.device) -> LogitsProcessorList:
     """What a request asks for, transformers' own where there is one, in the order in which
     `generate` applies them. Empty for a greedy request that asks for nothing.
     """
-    sampling, n_prompt = request.sampling, len(request.prompt)
+    sampling, n_prompt = ask.sampling, len(ask.prompt)
     chain = LogitsProcessorList()
     if sampling.repetition_penalty != 1.0:
         chain.append(RepetitionPenaltyLogitsProcessor(sampling.repetition_penalty))
@@ -81,36 +79,24 @@ def processors(
     return chain
 
 
-def likelihood(logits: Tensor, tokens: Sequence[int]) -> Tensor:
-    """What each drawn token's distribution says of it, (n, vocabulary) -> float64 (n, 3).
-
-    Columns: minus the log-probability of the token, the largest probability, the entropy;
-    logarithms natural, before temperature.
-    """
-    log_p = logits.float().log_softmax(-1)
-    p = log_p.exp()
-    chosen = log_p[torch.arange(len(tokens)), list(tokens)]
-    return torch.stack([-chosen, p.amax(-1), -(p * log_p).sum(-1)], 1).double().cpu()
-
-
-def draw(logits: Tensor, requests: Sequence[Request], eos_ids: Collection[int]) -> Drawn:
+def draw(logits: Tensor, runs: Sequence[Run], eos_ids: Collection[int]) -> Drawn:
     """The next token of each request from its row of logits (n, vocabulary), and the rows
     from which none can be drawn: NaN or an infinity is their largest value.
 
     A request with a seed draws the same tokens alone or in a batch: its generator is its
     own and lives on the CPU. The device is waited for once.
     """
-    if not requests:
+    if not runs:
         return [], set()
     # NaN and infinities show in the maximum, so one reduction draws and checks the batch.
     found = _best(logits)
     processed: dict[int, Tensor] = {}
-    for row, request in enumerate(requests):
-        if request.processors is None:
-            request.processors = processors(request, eos_ids, logits.device)
-        if request.processors or not is_greedy(request.sampling):
-            ids = to_device([[*request.prompt, *request.generated]], logits.device)
-            processed[row] = request.processors(
+    for row, run in enumerate(runs):
+        if run.processors is None:
+            run.processors = processors(run.ask, eos_ids, logits.device)
+        if run.processors or not is_greedy(run.ask.sampling):
+            ids = to_device([[*run.ask.prompt, *run.generated]], logits.device)
+            processed[row] = run.processors(
                 cast("torch.LongTensor", ids),
                 cast("torch.FloatTensor", logits[row : row + 1].float()),
             )[0]
@@ -125,8 +111,8 @@ def draw(logits: Tensor, requests: Sequence[Request], eos_ids: Collection[int]) 
     tokens, finite = found.tolist()
     failed = {row for row, is_finite in enumerate(finite) if not is_finite}
     for row, row_probabilities in zip(processed, probabilities, strict=True):
-        if row not in failed and not is_greedy(requests[row].sampling):
-            tokens[row] = _sample(row_probabilities, requests[row])
+        if row not in failed and not is_greedy(runs[row].ask.sampling):
+            tokens[row] = _sample(row_probabilities, runs[row])
     return tokens, failed
 
 
@@ -136,11 +122,11 @@ def _best(scores: Tensor) -> Tensor:
     return torch.stack([best.indices, best.values.isfinite().long()])
 
 
-def _sample(probabilities: Tensor, request: Request) -> int:
-    if request.generator is None:
-        request.generator = torch.Generator()
-        if request.seed is None:
-            request.generator.seed()
+def _sample(probabilities: Tensor, run: Run) -> int:
+    if run.generator is None:
+        run.generator = torch.Generator()
+        if run.ask.seed is None:
+            run.generator.seed()
         else:
-            request.generator.manual_seed(request.seed)
-    return int(torch.multinomial(probabilities, 1, generator=request.generator))
+            run.generator.manual_seed(run.ask.seed)
+    return int(torch.multinomial(probabilities, 1, generator=run.generator))

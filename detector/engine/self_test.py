@@ -8,16 +8,17 @@ it is looked for before anything is served or calibrated.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from detector.backend import Ask, Finish
 from detector.engine.collector import decoder_layers
 from detector.engine.engine import Engine
 from detector.engine.model.checkpoint import Checkpoint
-from detector.engine.request import Request
 from detector.errors import SelfTestError, TrajGuardError
 from detector.trajectory import END, PROMPT, PROMPT_LOOKS, PROMPT_MEAN, Look, look_name
 
@@ -33,6 +34,20 @@ _TOLERANCE = {torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 4e-2}
 log = logging.getLogger(__name__)
 
 
+@dataclass
+class _Seen:
+    """What the engine made of one ask: trajectories by look, tokens, and how it ended."""
+
+    ask: Ask
+    trajectories: dict[Look, Tensor] = field(default_factory=dict)
+    tokens: list[int] = field(default_factory=list)
+    finish: Finish | None = None
+
+    @property
+    def response(self) -> tuple[int, ...]:
+        return self.ask.response or tuple(self.tokens)
+
+
 def self_test(checkpoint: Checkpoint) -> None:
     """Generate from some prompts and trace another in the engine, and compare trajectories and
     tokens with plain forward passes: padded, in chunks and batched.
@@ -42,29 +57,28 @@ def self_test(checkpoint: Checkpoint) -> None:
     """
     ids = checkpoint.tokenizer.encode(_TEXT, add_special_tokens=False)
     ids = (ids * _PREFILL_TOKENS)[: _PREFILL_TOKENS + 8]
-    requests = [
-        *(Request(tuple(ids[:length]), max_tokens=6) for length in (9, 13, 18)),
-        Request(tuple(ids[9:14]), response=tuple(ids[14:20])),
-        Request(tuple(ids), max_tokens=3),
+    asks = [
+        *(Ask(tuple(ids[:length]), max_tokens=6) for length in (9, 13, 18)),
+        Ask(tuple(ids[9:14]), response=tuple(ids[14:20])),
+        Ask(tuple(ids), max_tokens=3),
     ]
     try:
-        seen = _run(checkpoint, requests)
+        seen = _run(checkpoint, asks)
     except TrajGuardError:
         raise
     except Exception as error:
         raise _failure(checkpoint, f"a step fails ({type(error).__name__})") from error
-    worst = max(_compare(checkpoint, request, seen[request]) for request in requests)
+    worst = max(_compare(checkpoint, each) for each in seen)
     log.info("self-test passed: the engine is within %.1e of plain transformers", worst)
 
 
-def _run(checkpoint: Checkpoint, requests: Sequence[Request]) -> dict[Request, dict[Look, Tensor]]:
-    """Each request's trajectories by look."""
-    seen: dict[Request, dict[Look, Tensor]] = {request: {} for request in requests}
+def _run(checkpoint: Checkpoint, asks: Sequence[Ask]) -> list[_Seen]:
+    seen = {ask: _Seen(ask) for ask in asks}
 
-    def observer(look: Look, requests: Sequence[Request], trajectories: Tensor) -> list[bool]:
-        for request, trajectory in zip(requests, trajectories, strict=True):
-            seen[request][look] = trajectory.clone().cpu()
-        return [False] * len(requests)
+    def observer(look: Look, asks: Sequence[Ask], trajectories: Tensor) -> list[bool]:
+        for ask, trajectory in zip(asks, trajectories, strict=True):
+            seen[ask].trajectories[look] = trajectory.clone().cpu()
+        return [False] * len(asks)
 
     engine = Engine(
         checkpoint,
@@ -75,24 +89,27 @@ def _run(checkpoint: Checkpoint, requests: Sequence[Request]) -> dict[Request, d
         prefill_tokens=_PREFILL_TOKENS,
     )
     try:
-        for request in requests:
-            engine.submit(request)
+        for ask in asks:
+            engine.submit(ask)
         while engine.busy:
-            engine.step()
+            for step in engine.step():
+                if step.token is not None:
+                    seen[step.ask].tokens.append(step.token)
+                seen[step.ask].finish = step.finish
     finally:
         engine.close()
-    return seen
+    return list(seen.values())
 
 
-def _compare(checkpoint: Checkpoint, request: Request, seen: Mapping[Look, Tensor]) -> float:
+def _compare(checkpoint: Checkpoint, seen: _Seen) -> float:
     """The largest relative difference of a plane from a plain pass. Raises SelfTestError."""
-    if request.finish == "failed":
+    if seen.finish == "failed":
         raise _failure(checkpoint, "its states are NaN or infinite")
     tolerance = _TOLERANCE[checkpoint.model.dtype]
-    states, logits = plain_pass(checkpoint, request)
+    states, logits = plain_pass(checkpoint, seen.ask.prompt, seen.response)
     worst = 0.0
-    for look, trajectory in seen.items():
-        expected = _pooled(states, request, look)
+    for look, trajectory in seen.trajectories.items():
+        expected = _pooled(states, len(seen.ask.prompt), len(seen.response), look)
         difference = float(((trajectory - expected).norm(dim=1) / expected.norm(dim=1)).max())
         if not difference <= tolerance:  # which is also so of NaN
             raise _failure(
@@ -101,7 +118,7 @@ def _compare(checkpoint: Checkpoint, request: Request, seen: Mapping[Look, Tenso
                 f"(rounding makes up to {tolerance:.0e})",
             )
         worst = max(worst, difference)
-    for token, row in zip(request.generated, logits, strict=False):
+    for token, row in zip(seen.tokens, logits, strict=False):
         # Nearly equal logits may change places.
         if not row.max() - row[token] <= tolerance * (row.max() - row.min()):
             raise _failure(checkpoint, "a greedy token is another one")
@@ -109,7 +126,9 @@ def _compare(checkpoint: Checkpoint, request: Request, seen: Mapping[Look, Tenso
 
 
 @torch.inference_mode()
-def plain_pass(checkpoint: Checkpoint, request: Request) -> tuple[Tensor, Tensor]:
+def plain_pass(
+    checkpoint: Checkpoint, prompt: tuple[int, ...], response: tuple[int, ...]
+) -> tuple[Tensor, Tensor]:
     """One pass over prompt and response, without cache, mask or batch.
 
     Returns the input of the first layer and every layer's output, float32 (L + 1, positions,
@@ -127,20 +146,20 @@ def plain_pass(checkpoint: Checkpoint, request: Request) -> tuple[Tensor, Tensor
 
     handles = [layers[0].register_forward_pre_hook(keep_input, with_kwargs=True)]
     handles += [layer.register_forward_hook(keep_output) for layer in layers]
-    ids = (*request.prompt, *(request.response or request.generated))
+    ids = (*prompt, *response)
     try:
         logits = model(torch.tensor([ids], device=model.device), use_cache=False).logits
     finally:
         for handle in handles:
             handle.remove()
-    return torch.stack(planes).cpu(), logits[0, len(request.prompt) - 1 :].float().cpu()
+    return torch.stack(planes).cpu(), logits[0, len(prompt) - 1 :].float().cpu()
 
 
-def _pooled(states: Tensor, request: Request, look: Look) -> Tensor:
-    last = len(request.prompt) - 1
+def _pooled(states: Tensor, n_prompt: int, n_response: int, look: Look) -> Tensor:
+    last = n_prompt - 1
     if look in PROMPT_LOOKS:
         return states[:, last] if look == PROMPT else states[:, : last + 1].mean(1)
-    n_tokens = len(request.response or request.generated) if look == END else look
+    n_tokens = n_response if look == END else look
     return states[:, last : last + n_tokens].mean(1)
 
 

@@ -85,6 +85,9 @@ class SequentialRunner:
     def reset(self) -> None:
         self._cache = None
 
+    def close(self) -> None:
+        self._cache = None
+
     def _next_logits(self, ids: Sequence[int], cache: Any) -> Tensor:
         """Logits (1, vocabulary) after `ids`; the cache goes on from there."""
         output = self._model(

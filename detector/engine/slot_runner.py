@@ -152,6 +152,11 @@ class SlotRunner:
     def reset(self) -> None:
         self._cache.reset()
 
+    def close(self) -> None:
+        # Recorded steps hold this runner, and the memory that they replay in.
+        self._recorded.clear()
+        self._cache.close()
+
     def _make_room(self, n_running: int, length: int) -> None:
         """For a request of `length` positions beside those that run."""
         longest = self._cache.length if n_running else 0

@@ -10,10 +10,11 @@ import uvicorn
 from fastapi import FastAPI
 from starlette.testclient import TestClient
 
+from app.loading import Loaded, start
 from app.main import create_app
-from app.service import Service, start_service
 from app.settings import Settings
 from detector.artifact import Artifact
+from detector.engine.engine import Engine
 from tests.tiny import tiny_checkpoint
 
 IN_SCOPE = "Rosa has 30 eggs. Tove has 12 fewer. How many eggs does Tove have?"
@@ -27,7 +28,7 @@ def user(content: str) -> list[dict[str, str]]:
 def make_app(artifact: Artifact, **settings: object) -> FastAPI:
     """An app with a checkpoint of its own: a model runs under one engine at a time."""
     chosen = Settings.model_validate({"max_length": 512, **settings})
-    return create_app(chosen, load=lambda s: start_service(s, artifact, tiny_checkpoint()))
+    return create_app(chosen, load=lambda s: start(s, artifact, tiny_checkpoint()))
 
 
 @contextmanager
@@ -35,14 +36,19 @@ def client_of(app: FastAPI) -> Iterator[TestClient]:
     """A client of the app once it is ready."""
     with TestClient(app, raise_server_exceptions=False) as client:
         assert client.portal is not None
-        client.portal.call(app.state.guard.loading.wait)
+        client.portal.call(app.state.trajguard.loading.ended.wait)
         yield client
 
 
-def service_of(app: FastAPI) -> Service:
-    service = app.state.guard.service
-    assert isinstance(service, Service)
-    return service
+def loaded_of(app: FastAPI) -> Loaded:
+    loaded: Loaded = app.state.trajguard.loading.loaded
+    return loaded
+
+
+def engine_of(app: FastAPI) -> Engine:
+    engine = loaded_of(app).engine._backend
+    assert isinstance(engine, Engine)
+    return engine
 
 
 @contextmanager
@@ -53,7 +59,7 @@ def served(app: FastAPI) -> Iterator[str]:
     class Server(uvicorn.Server):
         async def startup(self, sockets: object = None) -> None:
             await super().startup()
-            await app.state.guard.loading.wait()
+            await app.state.trajguard.loading.ended.wait()
             started.set()
 
     config = uvicorn.Config(app, host="127.0.0.1", port=0, log_config=None, access_log=False)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import socket
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx2
 import openai
@@ -14,7 +18,17 @@ from fastapi import FastAPI
 from starlette.testclient import TestClient
 
 from detector.artifact import Artifact
-from tests.app.serving import IN_SCOPE, OUT_OF_SCOPE, client_of, make_app, served, service_of, user
+from detector.backend import Ask, Step
+from tests.app.serving import (
+    IN_SCOPE,
+    OUT_OF_SCOPE,
+    client_of,
+    engine_of,
+    loaded_of,
+    make_app,
+    served,
+    user,
+)
 
 URL = "/v1/chat/completions"
 
@@ -156,8 +170,8 @@ def test_response_look_refuses_in_mid_generation(
     """The look at 4 tokens is made to flag everything; three tokens have been streamed."""
     app = make_app(artifact)
     with client_of(app) as client:
-        service = service_of(app)
-        judge = service.guard._detector.looks[1]
+        loaded = loaded_of(app)
+        judge = loaded.detector.looks[1]
         monkeypatch.setitem(judge.__dict__, "location", -1e6)
         streamed = complete_stream(client, messages=user(IN_SCOPE))
         answer = complete(client, messages=user(IN_SCOPE))
@@ -206,23 +220,46 @@ def test_openai_client_creates_and_streams(artifact: Artifact) -> None:
 
 
 @pytest.mark.parametrize("stream", [True, False])
-def test_client_that_leaves_frees_its_slot(artifact: Artifact, stream: bool) -> None:
+def test_client_that_leaves_frees_its_slot(
+    artifact: Artifact, monkeypatch: pytest.MonkeyPatch, stream: bool
+) -> None:
     """With one slot, a second request gets through only once the first has left it."""
     app = make_app(artifact, n_slots=1, mode="flag")
-    body = {"messages": user(IN_SCOPE), "max_tokens": 400, "stream": stream}
+    body = {"messages": user(IN_SCOPE), "max_tokens": 400, "ignore_eos": True, "stream": stream}
     with served(app) as url:
-        service = service_of(app)
-        with httpx2.Client(base_url=url, timeout=httpx2.Timeout(30, read=0.2)) as client:
+        engine = engine_of(app)
+        ended: list[str] = []
+        begun, left, n_steps = threading.Event(), threading.Event(), itertools.count()
+        step, cancel = engine.step, engine.cancel
+
+        def watched() -> list[Step]:
+            """Forty tokens are made, and no other before the client has been seen to leave."""
+            if next(n_steps) >= 40 and not ended:
+                assert left.wait(timeout=60)
+            steps = step()
+            begun.set()
+            ended.extend(each.finish for each in steps if each.finish is not None)
+            return steps
+
+        def noticed(ask: Ask) -> None:
+            cancel(ask)
+            left.set()
+
+        monkeypatch.setattr(engine, "step", watched)
+        monkeypatch.setattr(engine, "cancel", noticed)
+        address = urlsplit(url)
+        with socket.create_connection((address.hostname, address.port), timeout=60) as client:
+            content = json.dumps(body).encode()
+            head = f"POST {URL} HTTP/1.1\r\nHost: here\r\nContent-Type: application/json\r\n"
+            client.sendall(f"{head}Content-Length: {len(content)}\r\n\r\n".encode() + content)
             if stream:
-                with client.stream("POST", URL, json=body) as response:
-                    next(response.iter_lines())
-            else:
-                with pytest.raises(httpx2.ReadTimeout):
-                    client.post(URL, json={**body, "messages": user(IN_SCOPE)})
-        with httpx2.Client(base_url=url, timeout=60) as client:
-            answer = client.post(URL, json={**body, "max_tokens": 2, "stream": False})
+                assert client.recv(1) == b"H"
+            assert begun.wait(timeout=60)
+        with httpx2.Client(base_url=url, timeout=60) as second:
+            answer = second.post(URL, json={**body, "max_tokens": 2, "stream": False})
         assert answer.status_code == 200
-        capacity = service.bridge.engine.capacity()
+        assert ended == ["cancelled", "length"]
+        capacity = engine.capacity()
         assert (capacity.n_running, capacity.n_waiting) == (0, 0)
 
 

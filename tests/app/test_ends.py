@@ -14,7 +14,7 @@ from fastapi import FastAPI
 from starlette.testclient import TestClient
 
 from detector.artifact import Artifact
-from tests.app.serving import IN_SCOPE, client_of, make_app, service_of, user
+from tests.app.serving import IN_SCOPE, client_of, engine_of, loaded_of, make_app, user
 from tests.app.test_errors import error_of
 
 URL = "/v1/chat/completions"
@@ -34,7 +34,7 @@ def client(app: FastAPI) -> Iterator[TestClient]:
 
 def poison(app: FastAPI, token: int) -> None:
     """NaN as a token's embedding."""
-    embeddings = service_of(app).bridge.engine.checkpoint.model.get_input_embeddings()
+    embeddings = engine_of(app).checkpoint.model.get_input_embeddings()
     assert isinstance(embeddings, torch.nn.Embedding)
     with torch.no_grad():
         embeddings.weight[token] = torch.nan
@@ -42,7 +42,7 @@ def poison(app: FastAPI, token: int) -> None:
 
 def tick_by_step(app: FastAPI) -> None:
     """A clock on which each engine step takes a second."""
-    service_of(app).bridge.engine._clock = itertools.count().__next__
+    engine_of(app)._schedule._clock = itertools.count().__next__
 
 
 def test_deadline_ends_a_running_request(app: FastAPI, client: TestClient) -> None:
@@ -91,7 +91,7 @@ def test_deadline_of_a_waiting_request_is_told_by_the_status(
         next(arrivals).set()
         return next(ticks)
 
-    service_of(app).bridge.engine._clock = clock
+    engine_of(app)._schedule._clock = clock
     with ThreadPoolExecutor(1) as pool:
         running = pool.submit(client.post, URL, json={**LONG, "max_tokens": 40})
         assert submitted[0].wait(timeout=60)
@@ -106,7 +106,7 @@ def test_nan_in_a_prompt_fails_that_request_with_500(
     app: FastAPI, client: TestClient, body: dict[str, Any], caplog: pytest.LogCaptureFixture
 ) -> None:
     sound = client.post(URL, json={"messages": user(IN_SCOPE), "max_tokens": 4}).json()
-    poison(app, service_of(app).text.encode_response("~")[0])
+    poison(app, loaded_of(app).codec.encode_response("~")[0])
     error = error_of(client.post(URL, json={"messages": user(f"{IN_SCOPE} ~"), **body}), 500)
     assert error["code"] == "engine_error"
     assert "NaN" in error["message"]
@@ -121,7 +121,7 @@ def test_nan_in_a_prompt_fails_that_request_with_500(
 def test_nan_in_mid_stream_is_an_event_without_done(app: FastAPI, client: TestClient) -> None:
     body = {"messages": user(IN_SCOPE), "max_tokens": 12, "temperature": 1.0, "seed": 2}
     (choice,) = client.post(URL, json={**body, "logprobs": True}).json()["choices"]
-    text = service_of(app).text
+    text = loaded_of(app).codec
     token_of = {text.token_bytes(token): token for token in range(1, 257)}
     tokens = [token_of[bytes(each["bytes"])] for each in choice["logprobs"]["content"]]
     early = {*text.encode_question(IN_SCOPE), *tokens[:3]}

@@ -13,13 +13,13 @@ from starlette.testclient import TestClient
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
+from app.loading import load, start
 from app.main import create_app
-from app.service import load_service
 from app.settings import Settings
 from detector.artifact import Artifact
 from detector.engine.engine import Engine
 from detector.engine.kernels import attention
-from tests.app.serving import IN_SCOPE, client_of, make_app, service_of, user
+from tests.app.serving import IN_SCOPE, client_of, engine_of, make_app, user
 from tests.tiny import tiny_checkpoint
 
 SECRET = "my-private-words"
@@ -140,7 +140,7 @@ def test_full_queue_answers_429_with_retry_after(
 ) -> None:
     app = make_app(artifact)
     with client_of(app) as client:
-        monkeypatch.setattr(service_of(app).bridge.engine, "_max_queue", 0)
+        monkeypatch.setattr(engine_of(app)._schedule, "_max_queue", 0)
         response = client.post(CHAT, json={"messages": user(SECRET)})
     assert error_of(response, 429)["code"] == "queue_full"
     assert response.headers["retry-after"] == "1"
@@ -154,7 +154,7 @@ def test_engine_failure_fails_its_batch_and_the_next_goes_on(
     app = make_app(artifact)
     with client_of(app) as client:
 
-        def broken(self: Engine) -> None:
+        def broken(self: Engine, runs: object) -> None:
             raise RuntimeError(SECRET)
 
         with monkeypatch.context() as patch:
@@ -178,7 +178,7 @@ def test_prompts_never_reach_logs(client: TestClient, caplog: pytest.LogCaptureF
     assert SECRET not in caplog.text
 
 
-def not_ready(settings: Settings, load: Any = load_service) -> dict[str, Any]:
+def not_ready(settings: Settings, load: Any = load) -> dict[str, Any]:
     app = create_app(settings, load=load)
     with client_of(app) as client:
         assert client.get("/health").status_code == 200
@@ -189,10 +189,8 @@ def not_ready(settings: Settings, load: Any = load_service) -> dict[str, Any]:
 
 
 def test_artifact_of_another_model_is_never_ready(artifact: Artifact) -> None:
-    from app.service import start_service
-
     other = tiny_checkpoint(seed=1)
-    error = not_ready(Settings(), load=lambda s: start_service(s, artifact, other))
+    error = not_ready(Settings(), load=lambda s: start(s, artifact, other))
     assert "does not match 'tiny' in weights" in error["message"]
 
 
@@ -208,11 +206,7 @@ def test_missing_and_corrupt_artifacts_are_never_ready(artifact: Artifact, tmp_p
 
 
 def test_alpha_that_cannot_be_kept_is_never_ready(artifact: Artifact) -> None:
-    from app.service import start_service
-
-    error = not_ready(
-        Settings(alpha=0.001), load=lambda s: start_service(s, artifact, tiny_checkpoint())
-    )
+    error = not_ready(Settings(alpha=0.001), load=lambda s: start(s, artifact, tiny_checkpoint()))
     assert "alpha 0.001 cannot be kept" in error["message"]
     assert "at least 999" in error["message"]
 
@@ -220,15 +214,13 @@ def test_alpha_that_cannot_be_kept_is_never_ready(artifact: Artifact) -> None:
 def test_model_that_the_engine_does_not_reproduce_is_never_ready(
     artifact: Artifact, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from app.service import start_service
-
     def without_mask(module: Any, query: Any, key: Any, value: Any, mask: Any, **kw: Any) -> Any:
         return sdpa_attention_forward(module, query, key, value, None, **kw)
 
     checkpoint = tiny_checkpoint()
     attention.use_batched_attention(checkpoint.model)
     monkeypatch.setitem(ALL_ATTENTION_FUNCTIONS._global_mapping, attention.NAME, without_mask)
-    error = not_ready(Settings(), load=lambda s: start_service(s, artifact, checkpoint))
+    error = not_ready(Settings(), load=lambda s: start(s, artifact, checkpoint))
     assert "does not reproduce model 'tiny' in float32: the trajectory at" in error["message"]
 
 

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from detector.artifact import Artifact
-from detector.engine.request import Request
-from tests.app.serving import IN_SCOPE, client_of, make_app, service_of, user
+from detector.backend import Step
+from tests.app.serving import IN_SCOPE, client_of, engine_of, make_app, user
 
 URL = "/v1/chat/completions"
 
@@ -67,15 +67,16 @@ def test_client_that_leaves_before_the_first_byte_frees_its_slot(
     body = {"messages": user(IN_SCOPE), "max_tokens": 400, "ignore_eos": True, "stream": True}
     with client_of(app) as client:
         assert client.portal is not None
-        engine = service_of(app).bridge.engine
-        submitted: list[Request] = []
-        submit = engine.submit
+        engine = engine_of(app)
+        ended: list[Step] = []
+        step = engine.step
 
-        def watched(*requests: Request) -> None:
-            submitted.extend(requests)
-            submit(*requests)
+        def watched() -> list[Step]:
+            steps = step()
+            ended.extend(each for each in steps if each.finish is not None)
+            return steps
 
-        monkeypatch.setattr(engine, "submit", watched)
+        monkeypatch.setattr(engine, "step", watched)
         leaver = Leaver({**body, "n": n}, at_once=at_once)
         client.portal.call(leaver.call, app)
         # With one slot, this one is answered only after the engine is done with the others.
@@ -83,6 +84,5 @@ def test_client_that_leaves_before_the_first_byte_frees_its_slot(
         counted = client.get("/metrics").text
     assert leaver.status == status
     assert answer.status_code == 200
-    assert len(submitted) == n + 1
-    assert {request.finish for request in submitted[:n]} == {"cancelled"}
+    assert [each.finish for each in ended] == ["cancelled"] * n + ["length"]
     assert f'code="{status}",route="{URL}"' in counted

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from app.chat.stop_texts import StopTexts
 from app.policy import MODES, decide, narrow
 from app.settings import BadSettingError, Settings, load_settings
-from app.stop_texts import StopTexts
 from detector.errors import InvalidRequestError
 from detector.verdict import Verdict
 

@@ -1,5 +1,6 @@
 """Plain transformers as the reference: what a request gets alone, and how to compare."""
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -7,10 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from detector.backend import Ask, Finish
 from detector.engine.collector import decoder_layers
 from detector.engine.engine import Engine
 from detector.engine.model.checkpoint import Checkpoint
-from detector.engine.request import Finish, Request
 from detector.trajectory import END, PROMPT, PROMPT_LOOKS, PROMPT_MEAN, Look
 
 LOOKS = (PROMPT_MEAN, PROMPT, 2, 4, END)
@@ -20,10 +21,10 @@ LOOKS = (PROMPT_MEAN, PROMPT, 2, 4, END)
 class Seen:
     """An observer that keeps what it is shown and ends the requests named in `ends`."""
 
-    trajectories: dict[tuple[Request, Look], Tensor] = field(default_factory=dict)
-    ends: dict[Request, Look] = field(default_factory=dict)
+    trajectories: dict[tuple[Ask, Look], Tensor] = field(default_factory=dict)
+    ends: dict[Ask, Look] = field(default_factory=dict)
 
-    def __call__(self, look: Look, requests: Sequence[Request], trajectories: Tensor) -> list[bool]:
+    def __call__(self, look: Look, requests: Sequence[Ask], trajectories: Tensor) -> list[bool]:
         for request, trajectory in zip(requests, trajectories, strict=True):
             assert (request, look) not in self.trajectories
             self.trajectories[request, look] = trajectory.clone()
@@ -35,16 +36,16 @@ def prompt(n: int, seed: int) -> tuple[int, ...]:
     return tuple(torch.randint(1, 257, (n,), generator=generator).tolist())
 
 
-def drain(engine: Engine) -> tuple[dict[Request, list[int]], dict[Request, Finish]]:
-    tokens: dict[Request, list[int]] = {}
-    finishes: dict[Request, Finish] = {}
+def drain(engine: Engine) -> tuple[dict[Ask, list[int]], dict[Ask, Finish]]:
+    tokens: dict[Ask, list[int]] = defaultdict(list)
+    finishes: dict[Ask, Finish] = {}
     while engine.busy:
         for step in engine.step():
-            assert step.request not in finishes
+            assert step.ask not in finishes
             if step.token is not None:
-                tokens.setdefault(step.request, []).append(step.token)
+                tokens[step.ask].append(step.token)
             if step.finish is not None:
-                finishes[step.request] = step.finish
+                finishes[step.ask] = step.finish
     return tokens, finishes
 
 
@@ -75,7 +76,7 @@ def plain_greedy(checkpoint: Checkpoint, ids: Sequence[int], max_tokens: int) ->
 
 
 def plain_trajectory(
-    checkpoint: Checkpoint, request: Request, response: Sequence[int], look: Look
+    checkpoint: Checkpoint, request: Ask, response: Sequence[int], look: Look
 ) -> Tensor:
     if look in PROMPT_LOOKS:
         states = plain_states(checkpoint, request.question or request.prompt)
@@ -89,8 +90,8 @@ def plain_trajectory(
 def assert_equal_to_plain(
     checkpoint: Checkpoint,
     seen: Seen,
-    requests: Sequence[Request],
-    tokens: dict[Request, list[int]],
+    requests: Sequence[Ask],
+    tokens: dict[Ask, list[int]],
 ) -> None:
     for request in requests:
         if request.response is None:
@@ -108,22 +109,22 @@ def assert_equal_to_plain(
             assert (error <= 1e-5 * expected.norm(dim=1)).all()
 
 
-def mixed_requests() -> list[Request]:
+def mixed_requests() -> list[Ask]:
     """Short and long prompts, more than the slots; traces; questions judged apart."""
     requests = [
-        Request(prompt(length, seed), max_tokens=max_tokens)
+        Ask(prompt(length, seed), max_tokens=max_tokens)
         for seed, (length, max_tokens) in enumerate(
             [(3, 9), (40, 1), (17, 12), (100, 5), (9, 20), (150, 8), (1, 3), (25, 6)]
         )
     ]
     requests += [
-        Request(prompt(12, 20), response=prompt(7, 21)),
-        Request(prompt(90, 22), response=prompt(3, 23)),
-        Request(prompt(5, 24), response=()),
-        Request(prompt(30, 25), max_tokens=6, question=prompt(8, 26)),
-        Request(prompt(120, 27), max_tokens=4, question=prompt(11, 28)),
-        Request(prompt(33, 29), response=prompt(6, 30), question=prompt(4, 31)),
-        Request(prompt(33, 32), response=(), question=prompt(4, 33)),
+        Ask(prompt(12, 20), response=prompt(7, 21)),
+        Ask(prompt(90, 22), response=prompt(3, 23)),
+        Ask(prompt(5, 24), response=()),
+        Ask(prompt(30, 25), max_tokens=6, question=prompt(8, 26)),
+        Ask(prompt(120, 27), max_tokens=4, question=prompt(11, 28)),
+        Ask(prompt(33, 29), response=prompt(6, 30), question=prompt(4, 31)),
+        Ask(prompt(33, 32), response=(), question=prompt(4, 33)),
     ]
     return requests
 

@@ -7,11 +7,10 @@ from typing import Any
 import pytest
 import torch
 
-from detector.backend import Sampling
+from detector.backend import Ask, Finish, Sampling
 from detector.engine.engine import Engine
 from detector.engine.model.checkpoint import Checkpoint
-from detector.engine.request import Request
-from detector.errors import CapacityError, PromptTooLongError
+from detector.errors import CapacityError, InvalidRequestError, PromptTooLongError
 from detector.trajectory import END, PROMPT, PROMPT_LOOKS
 from tests.detector.plain import LOOKS, Seen, drain, plain_greedy, prompt
 from tests.tiny import tiny_checkpoint
@@ -45,37 +44,40 @@ def with_token(ids: tuple[int, ...], token: int, position: int) -> tuple[int, ..
 def test_deadlines_end_waiting_and_running_requests_alone(checkpoint: Checkpoint) -> None:
     clock = Clock()
     engine = Engine(checkpoint, n_slots=2, max_length=128, clock=clock)
-    running = Request(prompt(5, 1), max_tokens=50, timeout_seconds=3.0)
-    staying = Request(prompt(6, 2), max_tokens=12)
-    waiting = Request(prompt(7, 3), timeout_seconds=2.0)
+    running = Ask(prompt(5, 1), max_tokens=50, timeout_seconds=3.0)
+    staying = Ask(prompt(6, 2), max_tokens=12)
+    waiting = Ask(prompt(7, 3), timeout_seconds=2.0)
     engine.submit(running, staying, waiting)
-    ends: dict[Request, float] = {}
+    ends: dict[Ask, tuple[Finish, float]] = {}
+    tokens: dict[Ask, list[int]] = {running: [], staying: [], waiting: []}
     while engine.busy:
         for step in engine.step():
+            if step.token is not None:
+                tokens[step.ask].append(step.token)
             if step.finish is not None:
-                ends[step.request] = clock.now
+                ends[step.ask] = step.finish, clock.now
         clock.now += 1.0
     engine.close()
-    assert (running.finish, waiting.finish, staying.finish) == ("expired", "expired", "length")
-    assert (ends[running], ends[waiting]) == (103.0, 102.0)
+    assert (ends[running], ends[waiting]) == (("expired", 103.0), ("expired", 102.0))
+    assert ends[staying][0] == "length"
     # A token a step, by prefill or by decode.
-    assert running.generated == plain_greedy(checkpoint, running.prompt, 3)
-    assert waiting.generated == []
-    assert staying.generated == plain_greedy(checkpoint, staying.prompt, 12)
+    assert tokens[running] == plain_greedy(checkpoint, running.prompt, 3)
+    assert tokens[waiting] == []
+    assert tokens[staying] == plain_greedy(checkpoint, staying.prompt, 12)
 
 
 def test_a_deadline_ends_a_long_prompt_between_its_chunks(checkpoint: Checkpoint) -> None:
     clock = Clock()
     engine = Engine(checkpoint, n_slots=1, max_length=256, prefill_tokens=16, clock=clock)
-    long = Request(prompt(200, 1), timeout_seconds=1.0)
-    after = Request(prompt(9, 2), max_tokens=5)
+    long = Ask(prompt(200, 1), timeout_seconds=1.0)
+    after = Ask(prompt(9, 2), max_tokens=5)
     engine.submit(long, after)
     engine.step()
     clock.now += 1.0
-    drain(engine)
+    tokens, finishes = drain(engine)
     engine.close()
-    assert long.finish == "expired"
-    assert after.generated == plain_greedy(checkpoint, after.prompt, 5)
+    assert finishes[long] == "expired"
+    assert tokens[after] == plain_greedy(checkpoint, after.prompt, 5)
 
 
 # NaN
@@ -87,10 +89,8 @@ def test_nan_in_a_prompt_fails_that_request_alone(prefill_tokens: int) -> None:
     where a NaN left behind would spread through the mask.
     """
     checkpoint = poisoned(200)
-    sound = [
-        Request(tuple(t % 200 or 1 for t in prompt(4 + 3 * n, n)), max_tokens=9) for n in range(8)
-    ]
-    broken = [Request(with_token(prompt(50, n), 200, 10 * n), max_tokens=9) for n in range(4)]
+    sound = [Ask(tuple(t % 200 or 1 for t in prompt(4 + 3 * n, n)), max_tokens=9) for n in range(8)]
+    broken = [Ask(with_token(prompt(50, n), 200, 10 * n), max_tokens=9) for n in range(4)]
     seen = Seen()
     engine = Engine(
         checkpoint,
@@ -102,13 +102,13 @@ def test_nan_in_a_prompt_fails_that_request_alone(prefill_tokens: int) -> None:
     )
     for n, request in enumerate(broken):
         engine.submit(request, *sound[2 * n : 2 * n + 2])
-    _, finishes = drain(engine)
+    tokens, finishes = drain(engine)
     engine.close()
     assert {finishes[request] for request in broken} == {"failed"}
-    assert all(request.generated == [] for request in broken)
+    assert not any(request in tokens for request in broken)
     assert not any(request in broken for request, _ in seen.trajectories)
     for request in sound:
-        assert request.generated == plain_greedy(checkpoint, request.prompt, 9)
+        assert tokens[request] == plain_greedy(checkpoint, request.prompt, 9)
 
 
 def test_nan_in_mid_generation_fails_that_request_alone(checkpoint: Checkpoint) -> None:
@@ -117,13 +117,13 @@ def test_nan_in_mid_generation_fails_that_request_alone(checkpoint: Checkpoint) 
     others = {token for ids in asked for token in ids} | {t for r in solo[1:] for t in r}
     position, token = next((n, t) for n, t in enumerate(solo[0]) if n > 1 and t not in others)
     engine = Engine(poisoned(token), n_slots=4, max_length=128)
-    requests = [Request(ids, max_tokens=12) for ids in asked]
+    requests = [Ask(ids, max_tokens=12) for ids in asked]
     engine.submit(*requests)
-    drain(engine)
+    tokens, finishes = drain(engine)
     engine.close()
-    assert requests[0].finish == "failed"
-    assert requests[0].generated == solo[0][: position + 1]
-    assert [request.generated for request in requests[1:]] == solo[1:]
+    assert finishes[requests[0]] == "failed"
+    assert tokens[requests[0]] == solo[0][: position + 1]
+    assert [tokens[request] for request in requests[1:]] == solo[1:]
 
 
 def test_a_draw_that_fails_fails_that_request_alone(checkpoint: Checkpoint) -> None:
@@ -131,27 +131,27 @@ def test_a_draw_that_fails_fails_that_request_alone(checkpoint: Checkpoint) -> N
     engine = Engine(checkpoint, n_slots=4, max_length=128)
     extreme = Sampling(temperature=1.0, repetition_penalty=1e-300)
     requests = [
-        Request(prompt(8, 1), max_tokens=6),
-        Request(prompt(8, 2), max_tokens=6, sampling=extreme, seed=0),
-        Request(prompt(8, 3), max_tokens=6),
+        Ask(prompt(8, 1), max_tokens=6),
+        Ask(prompt(8, 2), max_tokens=6, sampling=extreme, seed=0),
+        Ask(prompt(8, 3), max_tokens=6),
     ]
     engine.submit(*requests)
-    drain(engine)
+    tokens, finishes = drain(engine)
     engine.close()
-    assert [request.finish for request in requests] == ["length", "failed", "length"]
+    assert [finishes[request] for request in requests] == ["length", "failed", "length"]
     for request in requests[::2]:
-        assert request.generated == plain_greedy(checkpoint, request.prompt, 6)
+        assert tokens[request] == plain_greedy(checkpoint, request.prompt, 6)
 
 
 def test_a_trace_of_nan_fails_and_is_not_judged() -> None:
     seen = Seen()
     engine = Engine(poisoned(200), looks=(PROMPT, END), observer=seen, max_length=128)
-    broken = Request(with_token(prompt(9, 1), 200, 3), response=(5, 6))
-    sound = Request((1, 2, 3), response=(5, 6))
+    broken = Ask(with_token(prompt(9, 1), 200, 3), response=(5, 6))
+    sound = Ask((1, 2, 3), response=(5, 6))
     engine.submit(broken, sound)
-    drain(engine)
+    _, finishes = drain(engine)
     engine.close()
-    assert (broken.finish, sound.finish) == ("failed", "traced")
+    assert (finishes[broken], finishes[sound]) == ("failed", "traced")
     assert {request for request, _ in seen.trajectories} == {sound}
 
 
@@ -159,21 +159,20 @@ def test_nan_in_a_question_judged_apart_fails_its_request() -> None:
     engine = Engine(
         poisoned(200), looks=(PROMPT,), observer=Seen(), max_length=128, prefill_tokens=32
     )
-    requests = [Request((1,) * n, max_tokens=4, question=(200, 7)) for n in (5, 90)]
+    requests = [Ask((1,) * n, max_tokens=4, question=(200, 7)) for n in (5, 90)]
     engine.submit(*requests)
-    drain(engine)
+    tokens, finishes = drain(engine)
     engine.close()
-    assert [(r.finish, r.generated) for r in requests] == [("failed", []), ("failed", [])]
+    assert finishes == dict.fromkeys(requests, "failed")
+    assert not tokens
 
 
 # Several requests for one prompt
 
 
-def several(n: int, first: Request) -> list[Request]:
+def several(n: int, first: Ask) -> list[Ask]:
     more = [
-        Request(
-            first.prompt, max_tokens=first.max_tokens, sampling=first.sampling, seed=s, first=first
-        )
+        Ask(first.prompt, max_tokens=first.max_tokens, sampling=first.sampling, seed=s, first=first)
         for s in range(1, n)
     ]
     return [first, *more]
@@ -184,25 +183,25 @@ def test_requests_for_one_prompt_are_judged_once(checkpoint: Checkpoint, n_slots
     seen = Seen()
     engine = Engine(checkpoint, looks=LOOKS, observer=seen, n_slots=n_slots, max_length=128)
     sampling = Sampling(temperature=1.0)
-    first = Request(prompt(20, 1), max_tokens=8, sampling=sampling, seed=0, question=prompt(5, 2))
+    first = Ask(prompt(20, 1), max_tokens=8, sampling=sampling, seed=0, question=prompt(5, 2))
     requests = several(5, first)
     engine.submit(*requests)
-    drain(engine)
+    tokens, _ = drain(engine)
     assert {r for r, look in seen.trajectories if look in PROMPT_LOOKS} == {first}
     assert {r for r, look in seen.trajectories if look == 4} == set(requests)
     for request in requests:
-        alone = Request(first.prompt, max_tokens=8, sampling=sampling, seed=request.seed)
+        alone = Ask(first.prompt, max_tokens=8, sampling=sampling, seed=request.seed)
         engine.submit(alone)
-        drain(engine)
-        assert request.generated == alone.generated
+        expected, _ = drain(engine)
+        assert tokens[request] == expected[alone]
     engine.close()
-    assert len({tuple(request.generated) for request in requests}) == 5
+    assert len({tuple(tokens[request]) for request in requests}) == 5
 
 
 def test_a_refused_first_request_ends_the_others_before_their_prefill(
     checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = Request(prompt(20, 1), max_tokens=8)
+    first = Ask(prompt(20, 1), max_tokens=8)
     requests = several(4, first)
     engine = Engine(checkpoint, looks=LOOKS, observer=Seen(ends={first: PROMPT}), max_length=128)
     n_rows: list[int] = []
@@ -214,33 +213,45 @@ def test_a_refused_first_request_ends_the_others_before_their_prefill(
 
     monkeypatch.setattr(engine._runner, "prefill", counted)
     engine.submit(*requests)
-    drain(engine)
+    _, finishes = drain(engine)
     engine.close()
-    assert [request.finish for request in requests] == ["judged"] * 4
+    assert finishes == dict.fromkeys(requests, "judged")
     assert n_rows == [1]
 
 
 def test_a_first_request_cancelled_while_waiting_takes_the_others_along(
     checkpoint: Checkpoint,
 ) -> None:
-    requests = several(3, Request(prompt(20, 1), max_tokens=8))
+    requests = several(3, Ask(prompt(20, 1), max_tokens=8))
     engine = Engine(checkpoint, looks=LOOKS, observer=Seen(), max_length=128)
     engine.submit(*requests)
     engine.cancel(requests[0])
-    drain(engine)
+    _, finishes = drain(engine)
     engine.close()
-    assert [request.finish for request in requests] == ["cancelled"] * 3
+    assert finishes == dict.fromkeys(requests, "cancelled")
+
+
+def test_a_first_request_must_be_under_way(checkpoint: Checkpoint) -> None:
+    engine = Engine(checkpoint, max_length=128)
+    first, other = several(2, Ask(prompt(20, 1), max_tokens=2))
+    with pytest.raises(InvalidRequestError, match="not under way"):
+        engine.submit(other)
+    engine.submit(first)
+    engine.submit(other)
+    _, finishes = drain(engine)
+    engine.close()
+    assert finishes == {first: "length", other: "length"}
 
 
 def test_several_requests_are_queued_all_or_none(checkpoint: Checkpoint) -> None:
     engine = Engine(checkpoint, max_length=64, max_queue=3)
-    engine.submit(Request(prompt(3, 0)))
+    engine.submit(Ask(prompt(3, 0)))
     with pytest.raises(CapacityError, match="1 of 3 places are taken, 3 more"):
-        engine.submit(*several(3, Request(prompt(3, 1))))
+        engine.submit(*several(3, Ask(prompt(3, 1))))
     with pytest.raises(PromptTooLongError):
-        engine.submit(Request(prompt(3, 1)), Request(prompt(60, 1), max_tokens=9))
+        engine.submit(Ask(prompt(3, 1)), Ask(prompt(60, 1), max_tokens=9))
     assert engine.capacity().n_waiting == 1
-    engine.submit(*several(2, Request(prompt(3, 1))))
+    engine.submit(*several(2, Ask(prompt(3, 1))))
     assert engine.capacity().n_waiting == 3
     drain(engine)
     engine.close()

@@ -2,11 +2,10 @@
 
 import pytest
 
-from detector.backend import Sampling
+from detector.backend import Ask, Finish, Sampling
 from detector.engine.collector import decoder_layers
 from detector.engine.engine import Engine
 from detector.engine.model.checkpoint import Checkpoint
-from detector.engine.request import Finish, Request
 from detector.errors import CapacityError, EngineError, PromptTooLongError, RequestError
 from detector.trajectory import PROMPT
 from tests.detector.plain import (
@@ -39,7 +38,7 @@ def test_neighbours_that_leave_change_nothing(checkpoint: Checkpoint) -> None:
     engine = Engine(
         checkpoint, looks=LOOKS, observer=seen, n_slots=3, max_length=256, prefill_tokens=48
     )
-    leaving = [Request(prompt(20 + 30 * seed, 40 + seed), max_tokens=30) for seed in range(4)]
+    leaving = [Ask(prompt(20 + 30 * seed, 40 + seed), max_tokens=30) for seed in range(4)]
     staying = mixed_requests()
     seen.ends = {leaving[0]: PROMPT, leaving[1]: 4}
     for pair in zip(leaving, staying, strict=False):
@@ -47,8 +46,8 @@ def test_neighbours_that_leave_change_nothing(checkpoint: Checkpoint) -> None:
             engine.submit(request)
     for request in staying[len(leaving) :]:
         engine.submit(request)
-    tokens: dict[Request, list[int]] = {}
-    finishes: dict[Request, Finish] = {}
+    tokens: dict[Ask, list[int]] = {}
+    finishes: dict[Ask, Finish] = {}
     n_steps = 0
     while engine.busy:
         n_steps += 1
@@ -57,9 +56,9 @@ def test_neighbours_that_leave_change_nothing(checkpoint: Checkpoint) -> None:
             engine.cancel(leaving[3])
         for step in engine.step():
             if step.token is not None:
-                tokens.setdefault(step.request, []).append(step.token)
+                tokens.setdefault(step.ask, []).append(step.token)
             if step.finish is not None:
-                finishes[step.request] = step.finish
+                finishes[step.ask] = step.finish
     engine.close()
     assert leaving[0] not in tokens
     assert finishes[leaving[0]] == "judged"
@@ -71,7 +70,7 @@ def test_neighbours_that_leave_change_nothing(checkpoint: Checkpoint) -> None:
 
 
 def test_refused_question_spares_its_long_prompt(checkpoint: Checkpoint) -> None:
-    request = Request(prompt(200, 1), max_tokens=4, question=prompt(5, 2))
+    request = Ask(prompt(200, 1), max_tokens=4, question=prompt(5, 2))
     seen = Seen(ends={request: PROMPT})
     engine = Engine(checkpoint, looks=(PROMPT,), observer=seen, max_length=256, prefill_tokens=32)
     engine.submit(request)
@@ -85,23 +84,23 @@ def test_seeded_sampling_is_the_same_alone_and_in_a_batch(checkpoint: Checkpoint
     sampling = Sampling(temperature=0.9, top_p=0.95, top_k=50)
     engine = Engine(checkpoint, n_slots=4, max_length=256)
 
-    def seeded() -> Request:
-        return Request(prompt(10, 5), max_tokens=12, sampling=sampling, seed=7)
+    def seeded() -> Ask:
+        return Ask(prompt(10, 5), max_tokens=12, sampling=sampling, seed=7)
 
     alone = seeded()
     engine.submit(alone)
-    drain(engine)
+    tokens, _ = drain(engine)
     batched = seeded()
     for request in [
-        Request(prompt(30, 6), max_tokens=20),
+        Ask(prompt(30, 6), max_tokens=20),
         batched,
-        Request(prompt(4, 8), max_tokens=3, sampling=sampling, seed=1),
+        Ask(prompt(4, 8), max_tokens=3, sampling=sampling, seed=1),
     ]:
         engine.submit(request)
-    drain(engine)
+    again, _ = drain(engine)
     engine.close()
-    assert batched.generated == alone.generated
-    assert alone.generated != plain_greedy(checkpoint, alone.prompt, 12)
+    assert again[batched] == tokens[alone]
+    assert tokens[alone] != plain_greedy(checkpoint, alone.prompt, 12)
 
 
 def test_submit_refuses_what_cannot_fit_and_what_must_wait_too_long(
@@ -109,11 +108,11 @@ def test_submit_refuses_what_cannot_fit_and_what_must_wait_too_long(
 ) -> None:
     engine = Engine(checkpoint, max_length=64, max_queue=2)
     with pytest.raises(PromptTooLongError, match="60 tokens and the request 65"):
-        engine.submit(Request(prompt(60, 0), max_tokens=5))
-    engine.submit(Request(prompt(60, 0), max_tokens=4))
-    engine.submit(Request(prompt(3, 0)))
+        engine.submit(Ask(prompt(60, 0), max_tokens=5))
+    engine.submit(Ask(prompt(60, 0), max_tokens=4))
+    engine.submit(Ask(prompt(3, 0)))
     with pytest.raises(CapacityError, match="2 of 2 places are taken, 1 more"):
-        engine.submit(Request(prompt(3, 0)))
+        engine.submit(Ask(prompt(3, 0)))
     assert engine.capacity().n_waiting == 2
     drain(engine)
     assert engine.capacity().n_waiting == engine.capacity().n_running == 0
@@ -123,18 +122,18 @@ def test_submit_refuses_what_cannot_fit_and_what_must_wait_too_long(
 @pytest.mark.parametrize(
     ("bad", "message"),
     [
-        (Request((5, 6), max_tokens=0), "max_tokens is 0: ask for at least 1"),
-        (Request((5, 6), max_tokens=-3), "max_tokens is -3: ask for at least 1"),
-        (Request(()), "the prompt has no tokens"),
-        (Request((5,), question=()), "the question has no tokens"),
-        (Request((5, 257)), "the prompt has a token that the model's 257 do not include"),
-        (Request((5,), response=(-1,)), "the response has a token"),
-        (Request((5,), max_tokens=10**12), "the request 1000000000001 in all; a slot holds 64"),
+        (Ask((5, 6), max_tokens=0), "max_tokens is 0: ask for at least 1"),
+        (Ask((5, 6), max_tokens=-3), "max_tokens is -3: ask for at least 1"),
+        (Ask(()), "the prompt has no tokens"),
+        (Ask((5,), question=()), "the question has no tokens"),
+        (Ask((5, 257)), "the prompt has a token that the model's 257 do not include"),
+        (Ask((5,), response=(-1,)), "the response has a token"),
+        (Ask((5,), max_tokens=10**12), "the request 1000000000001 in all; a slot holds 64"),
     ],
 )
-def test_a_bad_request_is_refused_alone(checkpoint: Checkpoint, bad: Request, message: str) -> None:
+def test_a_bad_request_is_refused_alone(checkpoint: Checkpoint, bad: Ask, message: str) -> None:
     engine = Engine(checkpoint, max_length=64)
-    good = Request(prompt(9, 0), max_tokens=5)
+    good = Ask(prompt(9, 0), max_tokens=5)
     engine.submit(good)
     with pytest.raises(RequestError, match=message):
         engine.submit(bad)
@@ -147,7 +146,7 @@ def test_a_model_runs_under_one_engine_at_a_time(checkpoint: Checkpoint) -> None
     engine = Engine(checkpoint, max_length=64)
     with pytest.raises(EngineError, match="'tiny' already runs under an engine"):
         Engine(checkpoint, max_length=64)
-    engine.submit(Request(prompt(5, 0), max_tokens=3))
+    engine.submit(Ask(prompt(5, 0), max_tokens=3))
     drain(engine)
     engine.close()
     engine.close()
@@ -168,7 +167,7 @@ def test_hooks_are_there_only_while_something_is_collected(checkpoint: Checkpoin
         ((), 0, 0),
     ):
         engine = Engine(checkpoint, looks=looks, max_length=64)
-        engine.submit(Request(prompt(5, 0), max_tokens=6))
+        engine.submit(Ask(prompt(5, 0), max_tokens=6))
         engine.step()
         assert n_hooks() == before + in_prefill
         engine.step()

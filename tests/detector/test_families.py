@@ -43,11 +43,11 @@ from transformers import (
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
+from detector.backend import Ask
 from detector.engine.collector import decoder_layers
 from detector.engine.engine import Engine
 from detector.engine.kernels import attention
 from detector.engine.model.checkpoint import Checkpoint, load_checkpoint
-from detector.engine.request import Request
 from detector.engine.self_test import self_test
 from detector.errors import SelfTestError, UnsupportedModelError
 from detector.trajectory import PROMPT
@@ -214,13 +214,13 @@ def test_other_decoders_run_one_request_at_a_time(
     assert engine.capacity().n_slots == 1
     # transformers' RecurrentGemma takes a prompt of one token for the last request's next.
     requests = [request for request in mixed_requests() if len(request.prompt) > 1]
-    leaving = Request(prompt(30, 90), max_tokens=20)
-    refused = Request(prompt(8, 91), max_tokens=20)
+    leaving = Ask(prompt(30, 90), max_tokens=20)
+    refused = Ask(prompt(8, 91), max_tokens=20)
     seen.ends = {refused: PROMPT}
     for request in [leaving, refused, *requests]:
         engine.submit(request)
-    while not leaving.generated:
-        engine.step()
+    while not any(step.token is not None for step in engine.step()):
+        pass
     assert engine.capacity().n_running == 1
     engine.cancel(leaving)
     tokens, finishes = drain(engine)

@@ -1,17 +1,17 @@
 """Recorded decode steps: the same tokens and trajectories as steps that are run."""
 
+from collections import defaultdict
 from typing import Any
 
 import pytest
 import torch
 from transformers import LlamaConfig
 
-from detector.backend import Sampling
+from detector.backend import Ask, Sampling
 from detector.engine import runner, slot_runner
 from detector.engine.engine import Engine
 from detector.engine.kernels import graphs
 from detector.engine.model.checkpoint import Checkpoint
-from detector.engine.request import Request
 from detector.engine.self_test import self_test
 from detector.errors import SelfTestError
 from detector.trajectory import PROMPT
@@ -49,14 +49,15 @@ def test_replayed_steps_equal_plain_transformers(taping: Taping, n_slots: int) -
     requests = mixed_requests()
     for request in requests:
         engine.submit(request)
-    leaving = Request(prompt(20, 90), max_tokens=50)
+    leaving = Ask(prompt(20, 90), max_tokens=50)
     engine.submit(leaving)
-    while len(leaving.generated) < 3:
-        engine.step()
-    engine.cancel(leaving)
-    tokens, _ = drain(engine)
-    for request in requests:
-        tokens[request] = request.generated
+    tokens: dict[Ask, list[int]] = defaultdict(list)
+    while engine.busy:
+        for step in engine.step():
+            if step.token is not None:
+                tokens[step.ask].append(step.token)
+        if len(tokens[leaving]) == 3:
+            engine.cancel(leaving)
     engine.close()
     assert_equal_to_plain(checkpoint, seen, requests, tokens)
     # Batches of 1, 2, 4, ... and slots of 64, 128, 192 positions.
@@ -77,12 +78,12 @@ def test_an_unguarded_engine_replays_steps_that_collect_nothing(taping: Taping) 
     checkpoint = tiny_checkpoint()
     for looks in ((), (PROMPT,)):
         engine = engine_of(checkpoint, looks=looks, observer=Seen(), n_slots=2)
-        request = Request(prompt(9, 1), max_tokens=12)
+        request = Ask(prompt(9, 1), max_tokens=12)
         engine.submit(request)
-        drain(engine)
+        tokens, _ = drain(engine)
         assert not engine._collector.sums[:, 1].any()
         engine.close()
-        assert request.generated == plain_greedy(checkpoint, request.prompt, 12)
+        assert tokens[request] == plain_greedy(checkpoint, request.prompt, 12)
     assert taping.n_recorded == 2
 
 
@@ -90,14 +91,14 @@ def test_sampling_and_penalties_are_as_without_recording(taping: Taping) -> None
     def generated() -> list[list[int]]:
         engine = engine_of(tiny_checkpoint(), n_slots=4)
         requests = [
-            Request(prompt(9, 1), max_tokens=9, sampling=Sampling(temperature=0.9), seed=5),
-            Request(prompt(4, 2), max_tokens=9, sampling=Sampling(repetition_penalty=1.4)),
-            Request(prompt(30, 3), max_tokens=9, sampling=Sampling(frequency_penalty=1.0)),
+            Ask(prompt(9, 1), max_tokens=9, sampling=Sampling(temperature=0.9), seed=5),
+            Ask(prompt(4, 2), max_tokens=9, sampling=Sampling(repetition_penalty=1.4)),
+            Ask(prompt(30, 3), max_tokens=9, sampling=Sampling(frequency_penalty=1.0)),
         ]
         engine.submit(*requests)
-        drain(engine)
+        tokens, _ = drain(engine)
         engine.close()
-        return [request.generated for request in requests]
+        return [tokens[request] for request in requests]
 
     recorded = generated()
     assert taping.n_replayed

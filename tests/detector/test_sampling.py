@@ -12,10 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from detector.backend import Sampling, TokenLogprobs
+from detector.backend import Ask, Sampling, TokenLogprobs
 from detector.engine.engine import Engine
 from detector.engine.model.checkpoint import Checkpoint
-from detector.engine.request import Request
 from detector.engine.sampling import ResponsePenaltyLogitsProcessor, processors
 from tests.detector.plain import drain, plain_greedy, prompt
 from tests.tiny import tiny_checkpoint
@@ -45,10 +44,10 @@ def engine(checkpoint: Checkpoint) -> Iterator[Engine]:
     engine.close()
 
 
-def generated(engine: Engine, *requests: Request) -> list[list[int]]:
+def generated(engine: Engine, *requests: Ask) -> list[list[int]]:
     engine.submit(*requests)
-    drain(engine)
-    return [request.generated for request in requests]
+    tokens, _ = drain(engine)
+    return [tokens[request] for request in requests]
 
 
 def generate(checkpoint: Checkpoint, ids: tuple[int, ...], **options: Any) -> list[int]:
@@ -58,11 +57,10 @@ def generate(checkpoint: Checkpoint, ids: tuple[int, ...], **options: Any) -> li
 
 
 @torch.inference_mode()
-def plain_logits(checkpoint: Checkpoint, request: Request) -> Tensor:
+def plain_logits(checkpoint: Checkpoint, ids: tuple[int, ...], response: list[int]) -> Tensor:
     """The logits before each generated token, (tokens, vocabulary)."""
-    ids = torch.tensor([[*request.prompt, *request.generated]])
-    logits: Tensor = checkpoint.model(ids).logits[0]
-    return logits[len(request.prompt) - 1 : -1]
+    logits: Tensor = checkpoint.model(torch.tensor([[*ids, *response]])).logits[0]
+    return logits[len(ids) - 1 : -1]
 
 
 def with_end_at(checkpoint: Checkpoint, ids: tuple[int, ...], position: int) -> Checkpoint:
@@ -80,19 +78,18 @@ def test_repetition_penalty_is_transformers_own(
 ) -> None:
     ids = prompt(12, 1)
     sampling = Sampling(repetition_penalty=penalty)
-    (tokens,) = generated(engine, Request(ids, max_tokens=N_TOKENS, sampling=sampling))
+    (tokens,) = generated(engine, Ask(ids, max_tokens=N_TOKENS, sampling=sampling))
     assert tokens == generate(checkpoint, ids, repetition_penalty=penalty)
     assert tokens != plain_greedy(checkpoint, ids, N_TOKENS)
 
 
 def test_openai_penalties_equal_their_definition(checkpoint: Checkpoint, engine: Engine) -> None:
     sampling = Sampling(presence_penalty=1.5, frequency_penalty=0.8)
-    request = Request(prompt(12, 1), max_tokens=40, sampling=sampling)
-    generated(engine, request)
-    logits = plain_logits(checkpoint, request)
-    for position, token in enumerate(request.generated):
+    (tokens,) = generated(engine, Ask(prompt(12, 1), max_tokens=40, sampling=sampling))
+    logits = plain_logits(checkpoint, prompt(12, 1), tokens)
+    for position, token in enumerate(tokens):
         penalised = logits[position].clone()
-        for seen, count in Counter(request.generated[:position]).items():
+        for seen, count in Counter(tokens[:position]).items():
             penalised[seen] -= 1.5 + 0.8 * count
         assert token == int(penalised.argmax())
 
@@ -124,8 +121,8 @@ def test_min_tokens_is_transformers_own(checkpoint: Checkpoint) -> None:
     engine = Engine(ended, n_slots=2, max_length=256)
     short, long = generated(
         engine,
-        Request(ids, max_tokens=N_TOKENS),
-        Request(ids, max_tokens=N_TOKENS, sampling=Sampling(min_tokens=9)),
+        Ask(ids, max_tokens=N_TOKENS),
+        Ask(ids, max_tokens=N_TOKENS, sampling=Sampling(min_tokens=9)),
     )
     engine.close()
     assert len(short) <= 4
@@ -137,20 +134,21 @@ def test_min_tokens_is_transformers_own(checkpoint: Checkpoint) -> None:
 def test_ignored_end_tokens_end_nothing(checkpoint: Checkpoint) -> None:
     ids = prompt(12, 1)
     engine = Engine(with_end_at(checkpoint, ids, 3), n_slots=2, max_length=256)
-    request = Request(ids, max_tokens=N_TOKENS, sampling=Sampling(ignore_eos=True))
-    (tokens,) = generated(engine, request)
+    request = Ask(ids, max_tokens=N_TOKENS, sampling=Sampling(ignore_eos=True))
+    engine.submit(request)
+    tokens, finishes = drain(engine)
     engine.close()
-    assert request.finish == "length"
-    assert tokens == generate(checkpoint, ids, eos_token_id=256)
+    assert finishes[request] == "length"
+    assert tokens[request] == generate(checkpoint, ids, eos_token_id=256)
 
 
 def test_a_mixed_batch_gives_each_what_it_gets_alone(
     checkpoint: Checkpoint, engine: Engine
 ) -> None:
-    def requests() -> list[Request]:
+    def requests() -> list[Ask]:
         samplings = [Sampling(), PENALTIES, EVERYTHING, Sampling(temperature=1.0), Sampling()]
         return [
-            Request(prompt(5 + 9 * n, n), max_tokens=N_TOKENS, sampling=sampling, seed=n)
+            Ask(prompt(5 + 9 * n, n), max_tokens=N_TOKENS, sampling=sampling, seed=n)
             for n, sampling in enumerate(samplings)
         ]
 
@@ -161,14 +159,14 @@ def test_a_mixed_batch_gives_each_what_it_gets_alone(
 
 def test_a_request_that_asks_for_nothing_costs_nothing() -> None:
     cpu = torch.device("cpu")
-    assert not processors(Request((1,)), {0}, cpu)
-    assert not processors(Request((1,), sampling=Sampling(ignore_eos=True)), {0}, cpu)
-    assert len(processors(Request((1,), sampling=EVERYTHING), {0}, cpu)) == 6
+    assert not processors(Ask((1,)), {0}, cpu)
+    assert not processors(Ask((1,), sampling=Sampling(ignore_eos=True)), {0}, cpu)
+    assert len(processors(Ask((1,), sampling=EVERYTHING), {0}, cpu)) == 6
 
 
 def test_next_to_no_temperature_is_greedy(checkpoint: Checkpoint, engine: Engine) -> None:
     sampling = Sampling(temperature=1e-40)
-    (tokens,) = generated(engine, Request(prompt(9, 2), max_tokens=8, sampling=sampling))
+    (tokens,) = generated(engine, Ask(prompt(9, 2), max_tokens=8, sampling=sampling))
     assert tokens == plain_greedy(checkpoint, prompt(9, 2), 8)
 
 
@@ -176,22 +174,26 @@ def test_logprobs_are_those_of_the_model_before_the_sampling(
     checkpoint: Checkpoint, engine: Engine
 ) -> None:
     requests = [
-        Request(prompt(11, n), max_tokens=8, sampling=sampling, seed=n, n_logprobs=n_top)
+        Ask(prompt(11, n), max_tokens=8, sampling=sampling, seed=n, n_logprobs=n_top)
         for n, (sampling, n_top) in enumerate(
             [(Sampling(), 0), (Sampling(), None), (EVERYTHING, 5), (PENALTIES, 20)]
         )
     ]
     engine.submit(*requests)
-    seen: dict[Request, list[TokenLogprobs | None]] = {request: [] for request in requests}
+    seen: dict[Ask, list[TokenLogprobs | None]] = {request: [] for request in requests}
+    tokens: dict[Ask, list[int]] = {request: [] for request in requests}
     while engine.busy:
         for step in engine.step():
-            seen[step.request].append(step.logprobs)
+            assert step.token is not None
+            seen[step.ask].append(step.logprobs)
+            tokens[step.ask].append(step.token)
     for request in requests:
         if request.n_logprobs is None:
-            assert seen[request] == [None] * len(request.generated)
+            assert seen[request] == [None] * len(tokens[request])
             continue
-        expected = plain_logits(checkpoint, request).log_softmax(-1)
-        for token, row, logprobs in zip(request.generated, expected, seen[request], strict=True):
+        expected = plain_logits(checkpoint, request.prompt, tokens[request]).log_softmax(-1)
+        rows = zip(tokens[request], expected, seen[request], strict=True)
+        for token, row, logprobs in rows:
             assert logprobs is not None
             assert logprobs.token == token
             assert logprobs.logprob == pytest.approx(float(row[token]), abs=1e-4)

@@ -12,10 +12,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from detector.backend import Ask
 from detector.engine.engine import Engine
 from detector.engine.model.checkpoint import Checkpoint
 from detector.engine.prefill import Row
-from detector.engine.request import Request
 from detector.errors import CapacityError
 from detector.trajectory import END, PROMPT, PROMPT_LOOKS, PROMPT_MEAN, Look
 from tests.detector.plain import LOOKS, Seen, drain, prompt
@@ -37,18 +37,16 @@ class Plan:
     ends_at: Look | None
     n_others: int = 0
 
-    def requests(self) -> list[Request]:
+    def requests(self) -> list[Ask]:
         """The request, and as many others for the same prompt that wait for its judgement."""
         first = self.request()
         if self.response is not None:
             return [first]
-        others = (
-            replace(first, first=first, question=None, generated=[]) for _ in range(self.n_others)
-        )
+        others = (replace(first, first=first, question=None) for _ in range(self.n_others))
         return [first, *others]
 
-    def request(self) -> Request:
-        return Request(
+    def request(self) -> Ask:
+        return Ask(
             prompt(self.prompt, self.prompt % 3),
             max_tokens=self.max_tokens,
             question=None if self.question is None else prompt(self.question, 7),
@@ -128,16 +126,16 @@ class Passes:
 
 
 @dataclass
-class Run:
+class Played:
     """A schedule played through one engine; asserts what holds at every step."""
 
     engine: Engine
     passes: Passes
-    plans: dict[Request, Plan]
-    tokens: dict[Request, list[int]] = field(default_factory=dict)
-    finishes: dict[Request, str] = field(default_factory=dict)
-    accepted: list[Request] = field(default_factory=list)
-    began: list[Request] = field(default_factory=list)
+    plans: dict[Ask, Plan]
+    tokens: dict[Ask, list[int]] = field(default_factory=dict)
+    finishes: dict[Ask, str] = field(default_factory=dict)
+    accepted: list[Ask] = field(default_factory=list)
+    began: list[Ask] = field(default_factory=list)
     waited: int = 0
 
     def play(self) -> None:
@@ -156,7 +154,7 @@ class Run:
             # Were each to run after the other, token by token, it would take less than this.
             assert step < last + 120 * len(self.plans)
 
-    def submit(self, requests: Sequence[Request]) -> None:
+    def submit(self, requests: Sequence[Ask]) -> None:
         capacity = self.engine.capacity()
         if capacity.n_waiting + len(requests) > capacity.max_queue:
             with pytest.raises(CapacityError):
@@ -166,12 +164,12 @@ class Run:
         self.accepted += requests
 
     def step(self) -> None:
-        running = [request for request in self.engine._running if not request.cancelled]
-        cancelled = [request for request in self.accepted if request.cancelled]
+        running = [run.ask for run in self.engine._schedule._running if not run.cancelled]
+        cancelled = [run.ask for run in self.engine._schedule._runs.values() if run.cancelled]
         self.passes.prefill = self.passes.decode = self.passes.positions = 0
         steps = self.engine.step()
         assert self.passes.prefill + self.passes.decode <= 1
-        stepped = [step.request for step in steps]
+        stepped = [step.ask for step in steps]
         if self.passes.decode:
             assert all(stepped.count(request) == 1 for request in running)
         # Whoever runs waits for no more than the budget, or for one trace that is longer.
@@ -181,13 +179,13 @@ class Run:
         budget = self.engine._runner.prefill_tokens
         assert self.waited <= budget or self.waited == self.passes.positions
         for step in steps:
-            assert step.request not in self.finishes
-            if step.request not in self.began and step.finish != "cancelled":
-                self.began.append(step.request)
+            assert step.ask not in self.finishes
+            if step.ask not in self.began and step.finish != "cancelled":
+                self.began.append(step.ask)
             if step.token is not None:
-                self.tokens.setdefault(step.request, []).append(step.token)
+                self.tokens.setdefault(step.ask, []).append(step.token)
             if step.finish is not None:
-                self.finishes[step.request] = step.finish
+                self.finishes[step.ask] = step.finish
         assert all(request in self.finishes for request in cancelled)
         capacity = self.engine.capacity()
         assert capacity.n_running <= capacity.n_slots
@@ -235,7 +233,7 @@ def test_any_schedule_gives_each_request_what_it_gets_alone(
         max_queue=max_queue,
         prefill_tokens=prefill_tokens,
     )
-    run = Run(engine, Passes(), requests)
+    run = Played(engine, Passes(), requests)
     try:
         with pytest.MonkeyPatch.context() as patch:
             run.passes.watch(engine, patch)
@@ -252,7 +250,7 @@ def test_any_schedule_gives_each_request_what_it_gets_alone(
         assert_as_alone(run, seen, request)
 
 
-def assert_as_alone(run: Run, seen: Seen, request: Request) -> None:
+def assert_as_alone(run: Played, seen: Seen, request: Ask) -> None:
     plan, first = run.plans[request], request.first
     expected = alone(replace(plan, arrives=0, cancelled_after=None, ends_at=None, n_others=0))
     tokens, finish = run.tokens.get(request, []), run.finishes[request]

@@ -163,6 +163,12 @@ class SlotCache:
         for slots in self._all:
             slots.reset()
 
+    def close(self) -> None:
+        """Give the memory back: what is next to write refers to this cache too."""
+        self._layers = {}
+        self._all = []
+        self._write = None
+
     def get_seq_length(self, layer: int = 0) -> int:
         """Positions are always passed to the model explicitly."""
         return 0

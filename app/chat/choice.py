@@ -1,15 +1,16 @@
-"""One choice's response: from the engine's steps to pieces that may be shown."""
+"""One choice: from a backend's steps to the pieces of its response that may be shown."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
-from app.protocol.openai import FinishReason
-from app.stop_texts import StopTexts
-from detector.backend import TokenLogprobs
-from detector.engine.model.text import Text
-from detector.engine.request import Step
+from app.chat.stop_texts import StopTexts
+from detector.backend import Decoder, Step, TokenLogprobs
+
+Ending = Literal["stop", "length", "refused"]
+"""Why a response ended: by itself or at a stop text, at max_tokens, or by a verdict."""
 
 
 @dataclass(frozen=True)
@@ -22,18 +23,20 @@ class Piece:
     index: int
     text: str
     logprobs: tuple[TokenLogprobs, ...] = ()
-    finish_reason: FinishReason | None = None
+    ending: Ending | None = None
 
 
-class Response:
+class Choice:
     """Fed a request's steps, gives its pieces. Stop texts are looked for only after
     `min_tokens`.
     """
 
-    def __init__(self, index: int, text: Text, stop_texts: Sequence[str], min_tokens: int) -> None:
+    def __init__(
+        self, index: int, decoder: Decoder, stop_texts: Sequence[str], min_tokens: int
+    ) -> None:
         self.n_tokens = 0
         self._index = index
-        self._text = text.stream()
+        self._decoder = decoder
         self._stop_texts = StopTexts(stop_texts)
         self._min_tokens = min_tokens
         # Letters decoded and shown, and the tokens not yet shown with where each begins.
@@ -42,21 +45,21 @@ class Response:
         self._held: list[tuple[int, TokenLogprobs]] = []
 
     def push(self, step: Step) -> Piece | None:
-        """What can be shown now, or None. After a finish reason there is no more."""
+        """What can be shown now, or None. After an ending there is no more."""
         if step.finish == "judged":
-            return Piece(self._index, "", finish_reason="content_filter")
+            return Piece(self._index, "", ending="refused")
         shown = "" if step.token is None else self._push_token(step, step.token)
-        finish_reason: FinishReason | None = None
+        ending: Ending | None = None
         if self._stop_texts.found:
-            finish_reason = "stop"
+            ending = "stop"
         elif step.finish is not None:
-            finish_reason = "length" if step.finish == "length" else "stop"
+            ending = "length" if step.finish == "length" else "stop"
             shown += self._stop_texts.flush()
         self._n_shown += len(shown)
         logprobs = self._release(all_held=step.finish is not None and not self._stop_texts.found)
-        if not (shown or logprobs or finish_reason):
+        if not (shown or logprobs or ending):
             return None
-        return Piece(self._index, shown, logprobs, finish_reason)
+        return Piece(self._index, shown, logprobs, ending)
 
     def _push_token(self, step: Step, token: int) -> str:
         self.n_tokens += 1
@@ -64,7 +67,7 @@ class Response:
             return ""  # the end token is no part of the text
         if step.logprobs is not None:
             self._held.append((self._n_letters, step.logprobs))
-        text = self._text.push(token)
+        text = self._decoder.push(token)
         self._n_letters += len(text)
         return text if self.n_tokens <= self._min_tokens else self._stop_texts.push(text)
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pydantic import BaseModel, Field
 
-from app.protocol.openai import Messages
-from app.protocol.text import UnicodeText
-from app.protocol.verdict import ScoreVerdict
+from app.wire.openai import Messages
+from app.wire.text import UnicodeText
+from app.wire.verdict import ScoreVerdict
 
 
 class ScoreRequest(BaseModel):

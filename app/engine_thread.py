@@ -1,4 +1,4 @@
-"""The bridge between asyncio and the one thread that owns the model."""
+"""Between asyncio and the one thread that owns the model."""
 
 from __future__ import annotations
 
@@ -8,9 +8,7 @@ import threading
 import traceback
 from collections.abc import AsyncIterator, Sequence
 
-from app.guard import Guard, Judgement
-from detector.engine.engine import Engine
-from detector.engine.request import Request, Step
+from detector.backend import Ask, Backend, Capacity, Step
 from detector.errors import DeadlineError, EngineError, TrajGuardError
 
 log = logging.getLogger(__name__)
@@ -30,11 +28,12 @@ class Steps:
     them fails or passes its deadline, the others are cancelled and its error is raised.
     """
 
-    def __init__(self, bridge: Bridge, judgements: Sequence[Judgement]) -> None:
-        self._bridge = bridge
+    def __init__(self, backend: Backend, asks: Sequence[Ask]) -> None:
+        self._backend = backend
         self._loop = asyncio.get_running_loop()
         self._queue: asyncio.Queue[Step | EngineError] = asyncio.Queue()
-        self._open = {judgement.request for judgement in judgements}
+        # The number of tokens that each has made.
+        self._open = dict.fromkeys(asks, 0)
 
     async def __aiter__(self) -> AsyncIterator[Step]:
         while self._open:
@@ -42,37 +41,37 @@ class Steps:
             if isinstance(step, EngineError):
                 self._open.clear()
                 raise step
-            if step.request not in self._open:
+            if step.ask not in self._open:
                 continue
+            self._open[step.ask] += step.token is not None
             if step.finish is not None:
-                self._open.discard(step.request)
-                if error := _error_of(step):
+                n_tokens = self._open.pop(step.ask)
+                if error := _error_of(step, n_tokens):
                     self.close()
                     raise error
             yield step
 
-    def leave(self, request: Request) -> None:
+    def leave(self, ask: Ask) -> None:
         """Cancel one of the requests, if it has not ended; its steps come no more."""
-        if request in self._open:
-            self._open.discard(request)
-            self._bridge.engine.cancel(request)
+        if ask in self._open:
+            del self._open[ask]
+            self._backend.cancel(ask)
 
     def close(self) -> None:
-        for request in tuple(self._open):
-            self.leave(request)
+        for ask in tuple(self._open):
+            self.leave(ask)
 
     def put(self, step: Step | EngineError) -> None:
         """From the engine's thread."""
         self._loop.call_soon_threadsafe(self._queue.put_nowait, step)
 
 
-class Bridge:
-    """Runs an engine on a thread of its own and hands each request's steps to its task."""
+class EngineThread:
+    """Runs a backend on a thread of its own and hands each request's steps to its task."""
 
-    def __init__(self, engine: Engine, guard: Guard) -> None:
-        self.engine = engine
-        self._guard = guard
-        self._open: dict[Request, Steps] = {}
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
+        self._open: dict[Ask, Steps] = {}
         self._wake = threading.Condition()
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
@@ -86,37 +85,32 @@ class Bridge:
             self._stopping = True
             self._wake.notify()
         self._thread.join()
-        self.engine.close()
+        self._backend.close()
 
-    def submit(self, *judgements: Judgement) -> Steps:
-        """Queue requests, all or none. Raises what `Engine.submit` raises, and EngineError
+    def capacity(self) -> Capacity:
+        return self._backend.capacity()
+
+    def submit(self, asks: Sequence[Ask]) -> Steps:
+        """Queue requests, all or none. Raises what `Backend.submit` raises, and EngineError
         when stopping, before anything is promised to the client.
         """
-        steps = Steps(self, judgements)
-        requests = [judgement.request for judgement in judgements]
+        steps = Steps(self._backend, asks)
         with self._wake:
             if self._stopping:
                 raise EngineError(_STOPPED)
-            for judgement in judgements:
-                self._guard.watch(judgement)
-                self._open[judgement.request] = steps
-            try:
-                self.engine.submit(*requests)
-            except BaseException:
-                for request in requests:
-                    self._forget(request)
-                raise
+            self._backend.submit(*asks)
+            self._open |= dict.fromkeys(asks, steps)
             self._wake.notify()
         return steps
 
     def _run(self) -> None:
         while True:
             with self._wake:
-                self._wake.wait_for(lambda: self._stopping or self.engine.busy)
+                self._wake.wait_for(lambda: self._stopping or self._backend.busy)
                 if self._stopping:
                     break
             try:
-                for step in self.engine.step():
+                for step in self._backend.step():
                     self._deliver(step)
             except Exception as error:
                 # The message may quote tensors, so only its type and place are logged.
@@ -126,35 +120,30 @@ class Bridge:
         self._fail(EngineError(_STOPPED))
 
     def _deliver(self, step: Step) -> None:
-        steps = self._open[step.request]
+        with self._wake:
+            steps = self._open[step.ask]
+            if step.finish is not None:
+                del self._open[step.ask]
         if step.finish == "failed":
             log.error("a request failed: its logits or hidden states are NaN or infinite")
-        if step.finish is not None:
-            self._forget(step.request)
         steps.put(step)
 
     def _fail(self, error: EngineError) -> None:
         with self._wake:
-            self.engine.abandon()
-            for request, steps in list(self._open.items()):
-                self._forget(request)
+            self._backend.abandon()
+            for steps in self._open.values():
                 steps.put(error)
-
-    def _forget(self, request: Request) -> None:
-        del self._open[request]
-        self._guard.forget(request)
+            self._open.clear()
 
 
-def _error_of(step: Step) -> TrajGuardError | None:
+def _error_of(step: Step, n_tokens: int) -> TrajGuardError | None:
     """What a request's end has to say to the client as an error, if anything."""
-    request = step.request
     if step.finish == "failed":
         return EngineError(_NAN)
     if step.finish == "expired":
-        n = len(request.generated)
-        got = f"made {n} tokens" if n else "did not get to its first token"
+        got = f"made {n_tokens} tokens" if n_tokens else "did not get to its first token"
         return DeadlineError(
-            f"the request {got} in its {request.timeout_seconds:g} seconds: allow more time, "
+            f"the request {got} in its {step.ask.timeout_seconds:g} seconds: allow more time, "
             "lower max_tokens, or try again when the service has less to do",
             param="trajguard.timeout_seconds",
         )

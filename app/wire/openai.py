@@ -11,9 +11,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from app.policy import Mode
-from app.protocol.logprobs import ChoiceLogprobs
-from app.protocol.text import Unicode, UnicodeText
-from app.protocol.verdict import ChatVerdict
+from app.wire.text import Unicode, UnicodeText
+from app.wire.verdict import ChatVerdict
 
 FinishReason = Literal["stop", "length", "content_filter"]
 
@@ -111,6 +110,23 @@ class ChatRequest(BaseModel):
         if isinstance(body, dict) and body.get("tools"):
             raise ValueError("tools are not served: leave 'tools' out")
         return body
+
+
+class TopLogprob(BaseModel):
+    token: str = Field(description="the token's text; bytes of part of a character show as U+FFFD")
+    logprob: float
+    bytes: list[int]
+
+
+class TokenLogprob(TopLogprob):
+    """Natural logarithm, before temperature, penalties and any limit on the draw."""
+
+    top_logprobs: list[TopLogprob]
+
+
+class ChoiceLogprobs(BaseModel):
+    content: list[TokenLogprob]
+    refusal: None = None
 
 
 class ResponseMessage(BaseModel):

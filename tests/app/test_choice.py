@@ -6,34 +6,33 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.response import Piece, Response
-from app.stop_texts import StopTexts
-from detector.backend import TokenLogprobs
+from app.chat.choice import Choice, Piece
+from app.chat.stop_texts import StopTexts
+from detector.backend import Ask, Finish, Step, TokenLogprobs
 from detector.engine.model.text import Text
-from detector.engine.request import Finish, Request, Step
 from tests.tiny import tiny_tokenizer
 
 TEXT = Text(tiny_tokenizer())
-REQUEST = Request((1,))
+ASK = Ask((1,))
 
 
 def pieces_of(
     text: str, stop_texts: list[str], finish: Finish = "length", min_tokens: int = 0
 ) -> list[Piece]:
     """The response to a request that generates `text`, a byte a token."""
-    response = Response(3, TEXT, stop_texts, min_tokens)
+    choice = Choice(3, TEXT.stream(), stop_texts, min_tokens)
     tokens = TEXT.encode_response(text)
     pieces = []
     for n, token in enumerate(tokens, start=1):
         step = Step(
-            REQUEST, token, finish if n == len(tokens) else None, TokenLogprobs(token, -1.0, ())
+            ASK, token, finish if n == len(tokens) else None, TokenLogprobs(token, -1.0, ())
         )
-        piece = response.push(step)
+        piece = choice.push(step)
         if piece is not None:
             pieces.append(piece)
-            if piece.finish_reason is not None:
+            if piece.ending is not None:
                 break
-    assert response.n_tokens == n
+    assert choice.n_tokens == n
     return pieces
 
 
@@ -53,8 +52,8 @@ def test_log_probabilities_are_of_the_text_that_is_shown(text: str, stop_texts: 
     else:
         shown += alone.flush()
     assert "".join(piece.text for piece in pieces) == shown
-    assert [piece.finish_reason for piece in pieces[:-1]] == [None] * (len(pieces) - 1)
-    assert pieces[-1].finish_reason == ("stop" if alone.found else "length")
+    assert [piece.ending for piece in pieces[:-1]] == [None] * (len(pieces) - 1)
+    assert pieces[-1].ending == ("stop" if alone.found else "length")
     # A byte a token, so that the tokens told of are exactly those of each piece's text.
     for piece in pieces:
         assert piece.index == 3
@@ -63,15 +62,15 @@ def test_log_probabilities_are_of_the_text_that_is_shown(text: str, stop_texts: 
 
 def test_the_end_token_is_no_part_of_the_response() -> None:
     (first, last) = pieces_of("ab", [], finish="stop")
-    assert (first.text, logprob_bytes(first), first.finish_reason) == ("a", b"a", None)
-    assert (last.text, last.logprobs, last.finish_reason) == ("", (), "stop")
+    assert (first.text, logprob_bytes(first), first.ending) == ("a", b"a", None)
+    assert (last.text, last.logprobs, last.ending) == ("", (), "stop")
 
 
 def test_bytes_of_an_unfinished_character_are_told_at_the_end() -> None:
-    response = Response(0, TEXT, [], 0)
+    choice = Choice(0, TEXT.stream(), [], 0)
     first, second, _ = TEXT.encode_response("雪")
-    assert response.push(Step(REQUEST, first, None, TokenLogprobs(first, -1.0, ()))) is None
-    piece = response.push(Step(REQUEST, second, "length", TokenLogprobs(second, -1.0, ())))
+    assert choice.push(Step(ASK, first, None, TokenLogprobs(first, -1.0, ()))) is None
+    piece = choice.push(Step(ASK, second, "length", TokenLogprobs(second, -1.0, ())))
     assert piece is not None
     assert logprob_bytes(piece) == "雪".encode()[:2]
 
@@ -83,8 +82,8 @@ def test_stop_texts_count_only_after_min_tokens(min_tokens: int, shown: str) -> 
 
 
 def test_what_was_held_back_stays_unsaid_when_judged() -> None:
-    response = Response(0, TEXT, ["ab"], 0)
+    choice = Choice(0, TEXT.stream(), ["ab"], 0)
     (token,) = TEXT.encode_response("a")
-    assert response.push(Step(REQUEST, token, None, TokenLogprobs(token, -1.0, ()))) is None
-    assert response.push(Step(REQUEST, finish="judged")) == Piece(0, "", (), "content_filter")
-    assert response.n_tokens == 1
+    assert choice.push(Step(ASK, token, None, TokenLogprobs(token, -1.0, ()))) is None
+    assert choice.push(Step(ASK, finish="judged")) == Piece(0, "", (), "refused")
+    assert choice.n_tokens == 1

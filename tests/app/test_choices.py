@@ -17,7 +17,16 @@ from app.settings import Settings
 from detector.artifact import Artifact
 from detector.detector import Detector
 from detector.trajectory import PROMPT
-from tests.app.serving import IN_SCOPE, OUT_OF_SCOPE, client_of, make_app, served, service_of, user
+from tests.app.serving import (
+    IN_SCOPE,
+    OUT_OF_SCOPE,
+    client_of,
+    engine_of,
+    loaded_of,
+    make_app,
+    served,
+    user,
+)
 from tests.app.test_errors import error_of
 
 URL = "/v1/chat/completions"
@@ -141,8 +150,8 @@ def test_all_choices_fit_the_queue_or_none(artifact: Artifact) -> None:
     with client_of(app) as client:
         error = error_of(client.post(URL, json={**SAMPLED, "n": 7}), 400)
         assert "n 7 is more than the 6" in error["message"]
-        engine = service_of(app).bridge.engine
-        engine._max_queue = 2
+        engine = engine_of(app)
+        engine._schedule._max_queue = 2
         for stream in (False, True):
             response = client.post(URL, json={**SAMPLED, "n": 3, "stream": stream})
             assert error_of(response, 429)["code"] == "queue_full"
@@ -184,12 +193,12 @@ def test_logprobs_have_openai_s_shape_and_the_model_s_values(
     content = choice["logprobs"]["content"]
     assert choice["logprobs"]["refusal"] is None
     assert len(content) == answer["usage"]["completion_tokens"] == 8
-    service = service_of(app)
-    token_of = {service.text.token_bytes(token): token for token in range(1, 257)}
-    prompt = service.text.encode_question(IN_SCOPE)
+    loaded = loaded_of(app)
+    token_of = {loaded.codec.token_bytes(token): token for token in range(1, 257)}
+    prompt = loaded.codec.encode_question(IN_SCOPE)
     response = [token_of[bytes(entry["bytes"])] for entry in content]
     with torch.inference_mode():
-        logits = service.bridge.engine.checkpoint.model(torch.tensor([[*prompt, *response]])).logits
+        logits = engine_of(app).checkpoint.model(torch.tensor([[*prompt, *response]])).logits
     log_p = logits[0, len(prompt) - 1 : -1].log_softmax(-1)
     for entry, token, row in zip(content, response, log_p, strict=True):
         assert set(entry) == {"token", "logprob", "bytes", "top_logprobs"}
@@ -198,7 +207,7 @@ def test_logprobs_have_openai_s_shape_and_the_model_s_values(
         likely = entry["top_logprobs"]
         assert [each["logprob"] for each in likely] == pytest.approx(top.values.tolist(), abs=1e-4)
         for each, expected in zip(likely, top.indices.tolist(), strict=True):
-            assert bytes(each["bytes"]) == service.text.token_bytes(expected)
+            assert bytes(each["bytes"]) == loaded.codec.token_bytes(expected)
             assert each["token"] == bytes(each["bytes"]).decode(errors="replace")
 
 

@@ -1,0 +1,206 @@
+"""From what a client sends to what is asked of the backend, or why it cannot be.
+
+Bounds first, then tokens, then what the artifact was calibrated for; the result is frozen.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+from app.policy import Mode, narrow
+from app.settings import Settings
+from app.wire.openai import ChatRequest, Message
+from app.wire.score import ScoreRequest
+from detector.backend import Ask, Codec, Sampling
+from detector.errors import InvalidRequestError
+from detector.judge import Exclusions, Judgement
+from detector.manifest import Manifest, system_prompt_digest
+
+T = TypeVar("T")
+
+MAX_TOKENS = 512
+"""Response length where neither the request, a setting nor the artifact says one."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What one HTTP request asks of the backend: one response or more to one prompt, each
+    with its judgement to be.
+    """
+
+    asks: tuple[Ask, ...]
+    judgements: tuple[Judgement, ...]
+    mode: Mode
+
+
+class Asking:
+    """Admits requests to a model of one `max_length` and to the artifact of `manifest`."""
+
+    def __init__(
+        self, settings: Settings, manifest: Manifest, codec: Codec, model_id: str, max_length: int
+    ) -> None:
+        self._settings = settings
+        self._manifest = manifest
+        self._context = manifest.context
+        self._codec = codec
+        self._model_id = model_id
+        self._max_length = max_length
+        self._looks_at_end = any(look.look == "end" for look in manifest.looks)
+
+    def chat(self, body: ChatRequest) -> Asked:
+        """Responses to generate. Raises InvalidRequestError."""
+        n = self._require_served(body)
+        mode = narrow(self._settings.mode, body.trajguard.mode)
+        messages = _plain(body.messages)
+        sampling = self._sampling(body)
+        prompt = self._codec.encode_conversation(messages)
+        max_tokens = body.response_length or self._default_max_tokens(len(prompt))
+        if sampling.min_tokens > max_tokens:
+            raise InvalidRequestError(
+                f"min_tokens {sampling.min_tokens} is more than the response may have "
+                f"({max_tokens} tokens): lower it or raise max_tokens",
+                param="min_tokens",
+            )
+        question = self._question(messages, prompt)
+        exclusions = self._exclusions(messages, question, sampling, max_tokens)
+        group = self._group(messages, body.trajguard.fields)
+        first = Ask(
+            prompt,
+            max_tokens=max_tokens,
+            sampling=sampling,
+            seed=body.seed,
+            question=question,
+            n_logprobs=(body.top_logprobs or 0) if body.logprobs else None,
+            timeout_seconds=min(
+                self._settings.timeout_seconds, _or(body.trajguard.timeout_seconds, math.inf)
+            ),
+        )
+        asks = (first, *(_another(first, index) for index in range(1, n)))
+        refuse = mode == "refuse"
+        return Asked(asks, tuple(Judgement(group, exclusions, refuse) for _ in asks), mode)
+
+    def score(self, body: ScoreRequest) -> Asked:
+        """A prompt and its response, if there is one, to read. Raises InvalidRequestError."""
+        messages = _plain(body.messages)
+        prompt = self._codec.encode_conversation(messages)
+        response = self._codec.encode_response(body.response or "")
+        question = self._question(messages, prompt)
+        # A response made elsewhere may have ended by itself, or been cut at its length.
+        length = max(len(response), self._context.max_tokens)
+        exclusions = self._exclusions(messages, question, self._context.sampling, length)
+        ask = Ask(
+            prompt,
+            sampling=self._context.sampling,
+            question=question,
+            response=response,
+            timeout_seconds=self._settings.timeout_seconds,
+        )
+        judgement = Judgement(self._group(messages, body.fields), exclusions)
+        return Asked((ask,), (judgement,), self._settings.mode)
+
+    def _require_served(self, body: ChatRequest) -> int:
+        """The number of choices, once all is known to be served that costs nothing to know."""
+        if body.model is not None and body.model != self._model_id:
+            raise InvalidRequestError(
+                f"model {body.model!r} is not served: use {self._model_id!r} or leave it out",
+                param="model",
+            )
+        n, most = _or(body.n, 1), min(self._settings.max_choices, self._settings.max_queue)
+        if n > most:
+            raise InvalidRequestError(
+                f"n {n} is more than the {most} choices that this service gives at once: ask for "
+                "fewer",
+                param="n",
+            )
+        if body.top_logprobs and not body.logprobs:
+            raise InvalidRequestError(
+                f"top_logprobs {body.top_logprobs} needs logprobs: send logprobs true with it",
+                param="top_logprobs",
+            )
+        return n
+
+    def _sampling(self, body: ChatRequest) -> Sampling:
+        """The calibrated sampling, with what the request says instead."""
+        asked = {name: getattr(body, name) for name in Sampling.model_fields}
+        said = {name: value for name, value in asked.items() if value is not None}
+        return Sampling(**(self._context.sampling.model_dump() | said))
+
+    def _default_max_tokens(self, n_prompt: int) -> int:
+        """The setting's; else the calibrated one, if the artifact judges where responses end;
+        as far as there is room for it.
+        """
+        calibrated = self._context.max_tokens if self._looks_at_end else MAX_TOKENS
+        wanted = _or(self._settings.max_tokens, calibrated)
+        return max(1, min(wanted, self._max_length - n_prompt))
+
+    def _question(
+        self, messages: Sequence[dict[str, str]], prompt: tuple[int, ...]
+    ) -> tuple[int, ...] | None:
+        """What is judged in place of the prompt, if it is another."""
+        if self._context.judged != "question":
+            return None
+        question = self._codec.encode_question(_last_user_message(messages))
+        return None if question == prompt else question
+
+    def _exclusions(
+        self,
+        messages: Sequence[dict[str, str]],
+        question: tuple[int, ...] | None,
+        sampling: Sampling,
+        max_tokens: int,
+    ) -> Exclusions:
+        """Which looks the calibration says nothing of."""
+        if self._settings.uncalibrated == "include":
+            return Exclusions()
+        prompt = response = end = None
+        if question is not None:
+            response = "the served prompt is more than the question alone"
+        elif (
+            self._context.judged == "conversation"
+            and system_prompt_digest(messages) not in self._context.system_prompts
+        ):
+            prompt = response = "the system prompt was not calibrated"
+        if sampling != self._context.sampling:
+            response = response or "the sampling was not calibrated"
+        if max_tokens != self._context.max_tokens:
+            end = f"max_tokens was calibrated at {self._context.max_tokens}"
+        return Exclusions(prompt, response, end)
+
+    def _group(self, messages: Sequence[dict[str, str]], fields: dict[str, str]) -> str | None:
+        grouping = self._manifest.grouping
+        return None if grouping is None else grouping.group_of(_last_user_message(messages), fields)
+
+
+def _another(first: Ask, index: int) -> Ask:
+    """One more choice. Seeds count up from the first one's, so that responses differ and can
+    be had again.
+    """
+    return Ask(
+        first.prompt,
+        max_tokens=first.max_tokens,
+        sampling=first.sampling,
+        seed=None if first.seed is None else first.seed + index,
+        first=first,
+        n_logprobs=first.n_logprobs,
+        timeout_seconds=first.timeout_seconds,
+    )
+
+
+def _plain(messages: Sequence[Message]) -> list[dict[str, str]]:
+    return [{"role": message.role, "content": message.text} for message in messages]
+
+
+def _last_user_message(messages: Sequence[dict[str, str]]) -> str:
+    for message in reversed(messages):
+        if message["role"] == "user":
+            return message["content"]
+    raise InvalidRequestError(
+        "messages hold no user message to judge: send at least one", param="messages"
+    )
+
+
+def _or(value: T | None, default: T) -> T:
+    return default if value is None else value

@@ -1,0 +1,104 @@
+"""One request under way: its choices' pieces as they come, and what is said of it at the end.
+
+A request to score is one whose choice has no text: its response, if any, is read, not made.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import AsyncGenerator, Callable, Sequence
+
+from app.asking import Asked
+from app.chat.choice import Choice, Piece
+from app.engine_thread import Steps
+from app.judging import Judged
+from app.policy import decide
+from detector.backend import Codec
+from detector.judge import Judgement
+
+
+class Generation:
+    """The responses to what was asked, submitted just before. `close` ends what is left of it
+    and tells `judged`, once, what came of it.
+    """
+
+    def __init__(
+        self,
+        asked: Asked,
+        steps: Steps,
+        codec: Codec,
+        judged: Callable[[Judged], None],
+        *,
+        request_id: str,
+        stop_texts: Sequence[str] = (),
+    ) -> None:
+        self.asked = asked
+        self._steps = steps
+        self._judged = judged
+        self._request_id = request_id
+        self._began = time.perf_counter()
+        self._first_token_seconds: float | None = None
+        self._closed = False
+        self._choices = {
+            ask: Choice(index, codec.stream(), stop_texts, ask.sampling.min_tokens)
+            for index, ask in enumerate(asked.asks)
+        }
+
+    @property
+    def n_prompt(self) -> int:
+        """Tokens of the prompt, which counts once, however many choices were made of it."""
+        return len(self.asked.asks[0].prompt)
+
+    @property
+    def n_response(self) -> int:
+        """Tokens generated so far, of all choices."""
+        return sum(choice.n_tokens for choice in self._choices.values())
+
+    @property
+    def judgement(self) -> Judgement:
+        """That of the choice that is most OOD."""
+        return max(self.asked.judgements, key=_score)
+
+    async def pieces(self) -> AsyncGenerator[Piece]:
+        """The choices' responses as they come; the last piece of each says why it ended.
+
+        Closing this ends the generation. Raises DeadlineError, and EngineError when the
+        engine fails.
+        """
+        try:
+            async for step in self._steps:
+                if self._first_token_seconds is None and step.finish != "traced":
+                    self._first_token_seconds = time.perf_counter() - self._began
+                piece = self._choices[step.ask].push(step)
+                if piece is None:
+                    continue
+                if piece.ending is not None:
+                    self._steps.leave(step.ask)
+                yield piece
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        """Cancel what still runs, and tell what came of the request, once."""
+        if self._closed:
+            return
+        self._closed = True
+        self._steps.close()
+        verdict = self.judgement.verdict
+        self._judged(
+            Judged(
+                request_id=self._request_id,
+                mode=self.asked.mode,
+                verdict=verdict,
+                decision=None if verdict is None else decide(verdict, self.asked.mode),
+                n_prompt=self.n_prompt,
+                n_response=self.n_response,
+                first_token_seconds=self._first_token_seconds,
+            )
+        )
+
+
+def _score(judgement: Judgement) -> float:
+    score = None if judgement.verdict is None else judgement.verdict.score
+    return -math.inf if score is None else score

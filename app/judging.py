@@ -1,0 +1,48 @@
+"""What has been judged: one event a request, whatever route it came by.
+
+Whoever wants to know of verdicts listens here: the metrics, and the log.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+
+from app.policy import Decision, Mode
+from detector.verdict import Verdict
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What came of one request: the verdict of its choice that is most OOD, None where it
+    ended before any look. `n_prompt` and `n_response` count tokens read and generated;
+    `first_token_seconds` from its admission to the first token or refusal, if one came.
+    """
+
+    request_id: str
+    mode: Mode
+    verdict: Verdict | None
+    decision: Decision | None
+    n_prompt: int
+    n_response: int
+    first_token_seconds: float | None
+
+
+def log_judged(event: Judged) -> None:
+    """A line for each verdict, never the question."""
+    verdict = event.verdict
+    if verdict is None:
+        return
+    log.info(
+        "%s decision=%s mode=%s stage=%s score=%s p=%s tokens=%d+%d",
+        event.request_id,
+        event.decision,
+        event.mode,
+        verdict.stage,
+        verdict.score if verdict.score is None else f"{verdict.score:.3f}",
+        verdict.p_value if verdict.p_value is None else f"{verdict.p_value:.4f}",
+        event.n_prompt,
+        event.n_response,
+    )

@@ -1,0 +1,43 @@
+"""The verdict, as every contract of ours carries it."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, Field
+
+from app.policy import Decision, Mode
+
+
+class ChatLook(BaseModel):
+    """One score at one look at the generation. `raw` is in the score's own units."""
+
+    look: str
+    name: str = Field(description="of the score, with its order if it has one")
+    score: float
+    raw: float
+    excluded: str | None = Field(description="why the look does not count, or null")
+
+
+class ScoreLook(ChatLook):
+    distances: list[float] = Field(description="per-layer distances behind `raw`")
+
+
+class ChatVerdict(BaseModel):
+    """Higher scores are more OOD; 0 is the in-distribution median, 1 its 95 % point."""
+
+    is_ood: bool | None = Field(description="null when every look was excluded")
+    score: float | None
+    p_value: float | None
+    threshold: float
+    alpha: float
+    stage: Literal["prompt", "response"] | None
+    group: str | None = Field(description="the group whose threshold was used, if grouped")
+    decision: Decision
+    mode: Mode
+    artifact: str
+    looks: list[ChatLook]
+
+
+class ScoreVerdict(ChatVerdict):
+    looks: list[ScoreLook]  # type: ignore[assignment]

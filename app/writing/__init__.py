@@ -1,0 +1,1 @@
+"""From what happened to what goes over the wire, one file a contract."""

@@ -1,0 +1,50 @@
+"""The verdict as clients read it."""
+
+from __future__ import annotations
+
+from app.policy import Mode, decide
+from app.wire.verdict import ChatVerdict, ScoreVerdict
+from detector.judge import Judgement
+from detector.trajectory import look_name
+from detector.verdict import LookScore
+
+
+def chat_verdict(judgement: Judgement, mode: Mode, artifact_id: str) -> ChatVerdict | None:
+    """For a chat response: without distances, and none at all in shadow mode."""
+    if mode == "shadow" or judgement.verdict is None:
+        return None
+    return ChatVerdict.model_validate(_fields(judgement, mode, artifact_id))
+
+
+def score_verdict(judgement: Judgement, mode: Mode, artifact_id: str) -> ScoreVerdict:
+    """For the score endpoint, in every mode."""
+    return ScoreVerdict.model_validate(_fields(judgement, mode, artifact_id))
+
+
+def _fields(judgement: Judgement, mode: Mode, artifact_id: str) -> dict[str, object]:
+    verdict = judgement.verdict
+    assert verdict is not None
+    return {
+        "is_ood": verdict.is_ood,
+        "score": verdict.score,
+        "p_value": verdict.p_value,
+        "threshold": verdict.threshold,
+        "alpha": verdict.alpha,
+        "stage": verdict.stage,
+        "group": verdict.group,
+        "decision": decide(verdict, mode),
+        "mode": mode,
+        "artifact": artifact_id,
+        "looks": [_look(look) for look in verdict.looks],
+    }
+
+
+def _look(look: LookScore) -> dict[str, object]:
+    return {
+        "look": look_name(look.look),
+        "name": look.name,
+        "score": look.score,
+        "raw": look.raw,
+        "excluded": look.excluded,
+        "distances": list(look.distances),
+    }
