@@ -1,34 +1,40 @@
-"""Fixtures shared by all tests: the tiny checkpoint and an artifact calibrated for it."""
+"""Fixtures shared by all tests: the tiny checkpoint and an artifact calibrated for it.
+
+torch is imported by those alone, so that tests which need none of it start without it.
+"""
+
+from __future__ import annotations
 
 import os
+from typing import TYPE_CHECKING
 
 # The tests' tensors are tiny: more threads would only wait for each other.
 os.environ["OMP_NUM_THREADS"] = "1"
 
 import pytest
-import torch
 
-from calibration.collect import collect
-from calibration.fit import FitOptions, fit
-from calibration.generate import write_questions
-from calibration.questions import read_questions
-from detector.artifact import Artifact
-from detector.engine.model.checkpoint import Checkpoint
-from detector.manifest import Context
-from detector.trajectory import PROMPT
-from tests.tiny import tiny_checkpoint
-
-torch.set_num_threads(1)
+if TYPE_CHECKING:
+    from detector.artifact import Artifact
+    from detector.engine.model.checkpoint import Checkpoint
 
 
 @pytest.fixture(scope="session")
 def checkpoint() -> Checkpoint:
+    from tests.tiny import tiny_checkpoint
+
     return tiny_checkpoint()
 
 
 @pytest.fixture(scope="session")
 def artifact(checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> Artifact:
     """Fitted on generated questions, looks at the prompt and at 4 tokens, alpha 0.05."""
+    from calibration.collect import collect
+    from calibration.fit import FitOptions, fit
+    from calibration.generate import write_questions
+    from calibration.questions import read_questions
+    from detector.manifest import Context
+    from detector.trajectory import PROMPT
+
     folder = tmp_path_factory.mktemp("calibration")
     path = folder / "generated.jsonl"
     write_questions(path, n=400, seed=0)

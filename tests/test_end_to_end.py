@@ -18,7 +18,7 @@ from detector.engine.model.checkpoint import Checkpoint, load_checkpoint
 from detector.engine.model.default_model import NAME
 from detector.engine.model.text import Text
 from detector.trajectory import END, Look
-from tests.app.serving import client_of, user
+from tests.app.clients import client_of, user
 
 pytestmark = pytest.mark.default_model
 

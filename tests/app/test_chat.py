@@ -19,16 +19,8 @@ from starlette.testclient import TestClient
 
 from detector.artifact import Artifact
 from detector.backend import Ask, Step
-from tests.app.serving import (
-    IN_SCOPE,
-    OUT_OF_SCOPE,
-    client_of,
-    engine_of,
-    loaded_of,
-    make_app,
-    served,
-    user,
-)
+from tests.app.clients import IN_SCOPE, OUT_OF_SCOPE, client_of, loaded_of, served, user
+from tests.app.serving import engine_of, make_app
 
 URL = "/v1/chat/completions"
 

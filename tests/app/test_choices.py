@@ -17,17 +17,8 @@ from app.settings import Settings
 from detector.artifact import Artifact
 from detector.detector import Detector
 from detector.trajectory import PROMPT
-from tests.app.serving import (
-    IN_SCOPE,
-    OUT_OF_SCOPE,
-    client_of,
-    engine_of,
-    loaded_of,
-    make_app,
-    served,
-    user,
-)
-from tests.app.test_errors import error_of
+from tests.app.clients import IN_SCOPE, OUT_OF_SCOPE, client_of, error_of, loaded_of, served, user
+from tests.app.serving import engine_of, make_app
 
 URL = "/v1/chat/completions"
 SAMPLED = {"messages": user(IN_SCOPE), "temperature": 1.0, "max_tokens": 8}

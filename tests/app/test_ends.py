@@ -14,8 +14,8 @@ from fastapi import FastAPI
 from starlette.testclient import TestClient
 
 from detector.artifact import Artifact
-from tests.app.serving import IN_SCOPE, client_of, engine_of, loaded_of, make_app, user
-from tests.app.test_errors import error_of
+from tests.app.clients import IN_SCOPE, client_of, error_of, loaded_of, user
+from tests.app.serving import engine_of, make_app
 
 URL = "/v1/chat/completions"
 LONG = {"messages": user(IN_SCOPE), "max_tokens": 300, "ignore_eos": True}

@@ -19,29 +19,15 @@ from app.settings import Settings
 from detector.artifact import Artifact
 from detector.engine.engine import Engine
 from detector.engine.kernels import attention
-from tests.app.serving import IN_SCOPE, client_of, engine_of, make_app, user
+from tests.app.clients import CHAT, IN_SCOPE, SECRET, client_of, error_of, user
+from tests.app.serving import engine_of, make_app
 from tests.tiny import tiny_checkpoint
-
-SECRET = "my-private-words"
-CHAT = "/v1/chat/completions"
 
 
 @pytest.fixture(scope="module")
 def client(artifact: Artifact) -> Iterator[TestClient]:
     with client_of(make_app(artifact)) as client:
         yield client
-
-
-def error_of(response: Any, status: int) -> dict[str, Any]:
-    assert response.status_code == status, response.text
-    body = response.json()
-    assert set(body) == {"error"}
-    assert set(body["error"]) == {"message", "type", "param", "code"}
-    assert SECRET not in response.text
-    assert "Traceback" not in response.text
-    error: dict[str, Any] = body["error"]
-    assert error["message"]
-    return error
 
 
 @pytest.mark.parametrize(

@@ -2,60 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
-import json
-from typing import Any
-
 import pytest
 
 from detector.artifact import Artifact
 from detector.backend import Step
-from tests.app.serving import IN_SCOPE, client_of, engine_of, make_app, user
+from tests.app.clients import IN_SCOPE, client_of, user
+from tests.app.leaver import Leaver
+from tests.app.serving import engine_of, make_app
 
 URL = "/v1/chat/completions"
-
-
-class Leaver:
-    """An ASGI client that leaves: before anything comes, or as the response begins."""
-
-    def __init__(self, body: dict[str, Any], *, at_once: bool) -> None:
-        self._body = json.dumps(body).encode()
-        self._begun = asyncio.Event()
-        self._sent = False
-        self.status: int | None = None
-        if at_once:
-            self._begun.set()
-
-    async def receive(self) -> dict[str, Any]:
-        if not self._sent:
-            self._sent = True
-            return {"type": "http.request", "body": self._body, "more_body": False}
-        await self._begun.wait()
-        return {"type": "http.disconnect"}
-
-    async def send(self, message: Any) -> None:
-        if message["type"] == "http.response.start":
-            self.status = message["status"]
-            if self.status == 200:
-                self._begun.set()
-                await asyncio.Event().wait()
-
-    async def call(self, app: Any) -> None:
-        scope = {
-            "type": "http",
-            "asgi": {"version": "3.0", "spec_version": "2.3"},
-            "http_version": "1.1",
-            "method": "POST",
-            "scheme": "http",
-            "path": URL,
-            "raw_path": URL.encode(),
-            "query_string": b"",
-            "root_path": "",
-            "headers": [(b"content-type", b"application/json")],
-            "client": ("127.0.0.1", 1),
-            "server": ("127.0.0.1", 2),
-        }
-        await app(scope, self.receive, self.send)
 
 
 @pytest.mark.parametrize(("at_once", "status"), [(True, 499), (False, 200)])
@@ -77,7 +32,7 @@ def test_client_that_leaves_before_the_first_byte_frees_its_slot(
             return steps
 
         monkeypatch.setattr(engine, "step", watched)
-        leaver = Leaver({**body, "n": n}, at_once=at_once)
+        leaver = Leaver(URL, {**body, "n": n}, at_once=at_once)
         client.portal.call(leaver.call, app)
         # With one slot, this one is answered only after the engine is done with the others.
         answer = client.post(URL, json={**body, "max_tokens": 2, "stream": False})

@@ -13,7 +13,8 @@ from starlette.testclient import TestClient
 
 from detector.artifact import Artifact
 from detector.groups import Grouping
-from tests.app.serving import IN_SCOPE, OUT_OF_SCOPE, client_of, make_app, user
+from tests.app.clients import IN_SCOPE, OUT_OF_SCOPE, client_of, user
+from tests.app.serving import make_app
 
 
 @pytest.fixture(scope="module")

@@ -1,11 +1,16 @@
 """The engine gives each request what it would get alone from plain transformers."""
 
+import gc
+import weakref
+
 import pytest
+import torch
 
 from detector.backend import Ask, Finish, Sampling
 from detector.engine.collector import decoder_layers
 from detector.engine.engine import Engine
 from detector.engine.model.checkpoint import Checkpoint
+from detector.engine.slot_runner import SlotRunner
 from detector.errors import CapacityError, EngineError, PromptTooLongError, RequestError
 from detector.trajectory import PROMPT
 from tests.detector.plain import (
@@ -175,3 +180,56 @@ def test_hooks_are_there_only_while_something_is_collected(checkpoint: Checkpoin
         drain(engine)
         engine.close()
         assert n_hooks() == before
+
+
+def test_a_closed_engine_leaves_nothing_behind(checkpoint: Checkpoint) -> None:
+    """Without the garbage collector, which counts objects and not their bytes: engines that
+    wait for it, one a questions file, fill the memory.
+    """
+    gc.disable()
+    try:
+        gone = []
+        for _ in range(3):
+            engine = Engine(checkpoint, looks=LOOKS, observer=Seen(), n_slots=4, max_length=64)
+            engine.submit(Ask(prompt(5, 0), max_tokens=3), Ask(prompt(60, 1)))
+            drain(engine)
+            assert isinstance(engine._runner, SlotRunner)
+            storages = [slots._storage for slots in engine._runner._cache._all]
+            gone += [weakref.ref(kept) for kept in (engine, engine._runner, *storages)]
+            del storages
+            engine.close()
+            del engine
+        assert [ref() for ref in gone] == [None] * len(gone)
+    finally:
+        gc.enable()
+
+
+def test_an_engine_that_is_closed_but_held_gives_its_memory_back(checkpoint: Checkpoint) -> None:
+    engine = Engine(checkpoint, n_slots=4, max_length=64)
+    assert isinstance(engine._runner, SlotRunner)
+    storage = weakref.ref(engine._runner._cache._all[0]._storage)
+    engine.close()
+    assert storage() is None
+
+
+def test_a_step_that_failed_leaves_no_key_behind() -> None:
+    """A NaN that it wrote would reach whoever comes next through the mask: 0 * NaN is NaN."""
+    checkpoint = tiny_checkpoint()
+    engine = Engine(checkpoint, n_slots=2, max_length=64, prefill_tokens=16)
+    asks = [Ask(prompt(5, n), max_tokens=9) for n in range(2)]
+    engine.submit(*asks, Ask(prompt(40, 3), max_tokens=9))
+    for _ in range(3):
+        engine.step()
+    assert isinstance(engine._runner, SlotRunner)
+    for slots in engine._runner._cache._all:
+        slots._storage.fill_(torch.nan)
+        slots.staged.fill_(torch.nan)
+    engine.abandon()
+    assert not engine.busy
+    again = [Ask(prompt(5, n), max_tokens=9) for n in range(2)] + [Ask(prompt(40, 3), max_tokens=9)]
+    engine.submit(*again)
+    tokens, finishes = drain(engine)
+    engine.close()
+    assert set(finishes) == set(again)
+    for ask in again:
+        assert tokens[ask] == plain_greedy(checkpoint, ask.prompt, 9)

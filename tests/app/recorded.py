@@ -1,0 +1,286 @@
+"""A recorded backend: the real schedule, and tokens and scores from a script in place of a
+model. With it the application runs without torch.
+"""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, cast
+
+from fastapi import FastAPI
+
+from app.loading import Loaded
+from app.main import create_app
+from app.settings import Settings
+from detector.backend import Ask, Capacity, Finish, Message, Observer, Step, TokenLogprobs
+from detector.engine.run import Run
+from detector.engine.schedule import Chunk, Decode, Prefill, Schedule
+from detector.judge import Judge
+from detector.manifest import Context, Fingerprint, LookManifest, Manifest, Splits
+from detector.trajectory import END, Look, in_order, look_name, looks_due, parse_look, stage
+from detector.verdict import LookScore, Verdict
+
+if TYPE_CHECKING:
+    from detector.detector import Detector
+
+THRESHOLD = 1.0
+END_TOKEN = 0
+RESPONSE = "Tove has 18 eggs, which is 12 fewer than 30."
+
+Scores = Callable[[Ask, Look], float]
+"""The standardised score of a request at a look."""
+
+
+class RecordedCodec:
+    """A byte a token; a prompt is the contents of its messages, a line each."""
+
+    def encode_question(self, question: str) -> tuple[int, ...]:
+        return tuple(question.encode())
+
+    def encode_conversation(self, messages: Sequence[Message]) -> tuple[int, ...]:
+        return tuple("\n".join(message["content"] for message in messages).encode())
+
+    def encode_response(self, response: str) -> tuple[int, ...]:
+        return tuple(response.encode())
+
+    def token_bytes(self, token: int) -> bytes:
+        return bytes([token])
+
+    def stream(self) -> RecordedDecoder:
+        return RecordedDecoder()
+
+
+class RecordedDecoder:
+    def __init__(self) -> None:
+        self._held = b""
+
+    def push(self, token: int) -> str:
+        self._held += bytes([token])
+        try:
+            text = self._held.decode()
+        except UnicodeDecodeError:
+            return ""
+        self._held = b""
+        return text
+
+
+@dataclass(frozen=True)
+class _FittedLook:
+    look: Look
+
+
+@dataclass
+class RecordedDetector:
+    """Stands in for `Detector`: its trajectories are the scores themselves."""
+
+    looks: tuple[_FittedLook, ...]
+    alpha: float = 0.05
+    guarantee: str = "marginal"
+    threshold: float = THRESHOLD
+    groups: Mapping[str, float] = field(default_factory=dict)
+
+    def score(self, look: Look, trajectories: Sequence[float]) -> list[list[LookScore]]:
+        return [[LookScore(look, "recorded", each, each, (each,))] for each in trajectories]
+
+    def judge(self, looks: Sequence[LookScore], group: str | None = None) -> Verdict:
+        counted = [look for look in looks if look.excluded is None]
+        group = group if group in self.groups else None
+        threshold = self.threshold if group is None else self.groups[group]
+        if not counted:
+            return Verdict(None, None, None, threshold, self.alpha, None, tuple(looks), group)
+        highest = max(counted, key=lambda look: look.score)
+        is_ood = highest.score > threshold
+        shown = highest if is_ood else counted[-1]
+        return Verdict(
+            is_ood,
+            highest.score,
+            0.01 if is_ood else 0.5,
+            threshold,
+            self.alpha,
+            stage(shown.look),
+            tuple(looks),
+            group,
+        )
+
+
+class RecordedBackend:
+    """Gives every request the same tokens, as far as its max_tokens let it."""
+
+    def __init__(
+        self,
+        observer: Observer,
+        looks: Sequence[Look],
+        scores: Scores,
+        tokens: Sequence[int],
+        *,
+        n_slots: int,
+        max_length: int,
+        max_queue: int,
+        clock: Callable[[], float],
+    ) -> None:
+        self._observer = observer
+        self._looks = frozenset(looks)
+        self._scores = scores
+        self._tokens = tokens
+        self._schedule = Schedule(
+            self._looks,
+            n_slots=n_slots,
+            max_length=max_length,
+            max_queue=max_queue,
+            prefill_tokens=64,
+            alone=False,
+            n_tokens=256,
+            clock=clock,
+        )
+        self._steps: list[Step] = []
+
+    def submit(self, *asks: Ask) -> None:
+        self._schedule.add(asks)
+
+    def cancel(self, ask: Ask) -> None:
+        self._schedule.cancel(ask)
+
+    @property
+    def busy(self) -> bool:
+        return self._schedule.busy
+
+    def capacity(self) -> Capacity:
+        return self._schedule.capacity()
+
+    def step(self) -> list[Step]:
+        self._steps = []
+        for run, finish in self._schedule.overdue().items():
+            self._end(run, finish)
+        match self._schedule.next():
+            case Prefill(rows):
+                started = [row.run for row in rows if row.starts_response]
+                self._schedule.start(started)
+                ended = {row.run for row in rows if self._ends(row.run, row.looks)}
+                for run in dict.fromkeys(row.run for row in rows):
+                    if run.ask.response is not None:
+                        self._end(run, "traced")
+                    elif run in started:
+                        self._emit(run, refused=run in ended)
+                    elif run in ended:
+                        self._end(run, "judged")
+            case Chunk(row, _, stop):
+                row.run.n_cached = stop
+                if stop == len(row.ids):
+                    self._schedule.start([row.run])
+                    self._emit(row.run, refused=self._ends(row.run, row.looks))
+            case Decode(runs):
+                for run in runs:
+                    due = looks_due(self._looks, len(run.generated) + 1, finished=False)
+                    self._emit(run, refused=self._ends(run, due))
+        return self._steps
+
+    def abandon(self) -> None:
+        self._schedule.clear()
+
+    def close(self) -> None: ...
+
+    def _ends(self, run: Run, looks: Any) -> bool:
+        """Whether the observer ends a request at any of these looks."""
+        shown = [
+            self._observer(look, [run.ask], cast("Any", [self._scores(run.ask, look)]))[0]
+            for look in in_order(looks)
+        ]
+        return any(shown)
+
+    def _emit(self, run: Run, *, refused: bool) -> None:
+        if refused:
+            self._end(run, "judged")
+            return
+        token = self._tokens[len(run.generated) % len(self._tokens)]
+        run.generated.append(token)
+        finish: Finish | None = None
+        if token == END_TOKEN and not run.ask.sampling.ignore_eos:
+            finish = "stop"
+        elif len(run.generated) >= run.ask.max_tokens:
+            finish = "length"
+        if finish is None:
+            self._steps.append(Step(run.ask, token, logprobs=_logprobs(run.ask, token)))
+        elif END in self._looks and self._ends(run, [END]):
+            self._end(run, "judged")
+        else:
+            self._end(run, finish, token)
+
+    def _end(self, run: Run, finish: Finish, token: int | None = None) -> None:
+        run.finish = finish
+        logprobs = None if token is None else _logprobs(run.ask, token)
+        self._steps.append(Step(run.ask, token, finish, logprobs))
+        self._schedule.end(run)
+
+
+def _logprobs(ask: Ask, token: int) -> TokenLogprobs | None:
+    if ask.n_logprobs is None:
+        return None
+    return TokenLogprobs(token, -0.5, ((token, -0.5),) * ask.n_logprobs)
+
+
+def recorded_manifest(looks: Sequence[str], context: Context, **fields: Any) -> Manifest:
+    return Manifest(
+        scope="recorded",
+        model_name="recorded",
+        n_layers=1,
+        hidden_size=1,
+        fingerprint=Fingerprint.model_construct(),
+        context=context,
+        looks=tuple(
+            LookManifest(look=look, score="mahalanobis", order=0, location=0, scale=1)
+            for look in looks
+        ),
+        alpha=0.05,
+        guarantee="marginal",
+        splits=Splits(fit=1, conformal=1, holdout=1),
+        sources=(),
+        **fields,
+    )
+
+
+def in_scope(ask: Ask, look: Look) -> float:
+    return 0.0
+
+
+def recorded_app(
+    *,
+    looks: Sequence[str] = ("prompt", "4"),
+    scores: Scores = in_scope,
+    response: str = RESPONSE,
+    context: Context | None = None,
+    groups: Mapping[str, float] | None = None,
+    clock: Callable[[], float] = time.monotonic,
+    manifest: Mapping[str, Any] | None = None,
+    **settings: object,
+) -> FastAPI:
+    """An application over a recorded backend, calibrated as `context` says."""
+    parsed = [parse_look(look) for look in looks]
+    detector = RecordedDetector(tuple(map(_FittedLook, parsed)), groups=groups or {})
+
+    def load(settings: Settings) -> Loaded:
+        judge = Judge(cast("Detector", detector))
+        backend = RecordedBackend(
+            judge.observe,
+            parsed,
+            scores,
+            [*response.encode(), END_TOKEN],
+            n_slots=settings.n_slots,
+            max_length=settings.max_length,
+            max_queue=settings.max_queue,
+            clock=clock,
+        )
+        written = recorded_manifest(
+            [look_name(look) for look in parsed], context or Context(), **(manifest or {})
+        )
+        codec = RecordedCodec()
+        return Loaded.of(settings, "recorded-id", written, judge, codec, backend, "recorded")
+
+    return create_app(Settings.model_validate({"max_length": 512, **settings}), load=load)
+
+
+def ticking() -> Callable[[], float]:
+    """A clock on which every look at it takes a second."""
+    return itertools.count().__next__

@@ -1,0 +1,139 @@
+"""The judge: looks add up, each request by its own judgement, and nothing is kept for ever."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+from collections.abc import Sequence
+from typing import Any, cast
+
+import pytest
+import torch
+
+from detector.backend import Ask
+from detector.detector import Detector, Part
+from detector.judge import Exclusions, Judge, Judgement
+from detector.planes import Planes
+from detector.trajectory import END, PROMPT, PROMPT_MEAN, Look
+
+LOOKS = (PROMPT, 4, END)
+FAR = 100.0
+
+
+@pytest.fixture(scope="module")
+def detector() -> Detector:
+    """The mean Mahalanobis distance at every look, of Gaussians around 0."""
+    draw = torch.Generator().manual_seed(0)
+
+    def random(n: int) -> dict[Look, Planes]:
+        return {look: Planes.of(torch.randn(n, 3, 4, generator=draw)) for look in LOOKS}
+
+    parts = [Part(look) for look in LOOKS]
+    return Detector.fit(random(60), random(60), parts=parts, rank=2, alpha=0.1)
+
+
+def rows(*distances: float) -> torch.Tensor:
+    """Trajectories that lie as far out as asked."""
+    return torch.stack([torch.full((3, 4), distance) for distance in distances])
+
+
+def test_looks_add_up_to_one_verdict(detector: Detector) -> None:
+    judge, ask, judgement = Judge(detector), Ask((1,)), Judgement(refuse=True)
+    judge.watch(ask, judgement)
+    assert judge.looks == set(LOOKS)
+    assert judge.observe(PROMPT, [ask], rows(0.1)) == [False]
+    at_prompt = judgement.verdict
+    assert judge.observe(4, [ask], rows(FAR)) == [True]
+    assert at_prompt is not None
+    assert judgement.verdict is not None
+    assert (at_prompt.is_ood, judgement.verdict.is_ood) == (False, True)
+    assert (at_prompt.stage, judgement.verdict.stage) == ("prompt", "response")
+    expected = [
+        detector.score(look, rows(distance))[0][0] for look, distance in ((PROMPT, 0.1), (4, FAR))
+    ]
+    assert judgement.verdict == detector.judge(expected)
+    assert list(judgement.verdict.looks) == expected
+
+
+def test_each_of_a_batch_is_judged_for_itself(detector: Detector) -> None:
+    judge = Judge(detector)
+    asks = [Ask((1,)) for _ in range(3)]
+    judgements = [Judgement(refuse=refuse) for refuse in (True, False, True)]
+    for ask, judgement in zip(asks, judgements, strict=True):
+        judge.watch(ask, judgement)
+    assert judge.observe(PROMPT, asks, rows(FAR, FAR, 0.1)) == [True, False, False]
+    found = [judgement.verdict and judgement.verdict.is_ood for judgement in judgements]
+    assert found == [True, True, False]
+
+
+def test_what_is_judged_of_a_prompt_holds_for_all_that_share_it(detector: Detector) -> None:
+    judge, first = Judge(detector), Ask((1,))
+    other = Ask((1,), first=first)
+    mine, theirs = Judgement(), Judgement()
+    judge.watch(first, mine)
+    judge.watch(other, theirs)
+    judge.observe(PROMPT, [first], rows(FAR))
+    assert theirs.verdict == mine.verdict is not None
+    judge.observe(4, [other], rows(0.1))
+    assert (len(mine.looks), len(theirs.looks)) == (1, 2)
+
+
+@pytest.mark.parametrize(
+    ("exclusions", "excluded"),
+    [
+        (Exclusions(), {}),
+        (Exclusions(prompt="p"), {PROMPT: "p", PROMPT_MEAN: "p"}),
+        (Exclusions(response="r"), {4: "r", END: "r"}),
+        (Exclusions(end="e"), {END: "e"}),
+        (Exclusions(response="r", end="e"), {4: "r", END: "r"}),
+    ],
+)
+def test_exclusions_are_of_their_looks_alone(
+    exclusions: Exclusions, excluded: dict[Look, str]
+) -> None:
+    for look in (PROMPT, PROMPT_MEAN, 4, END):
+        assert exclusions.at(look) == excluded.get(look)
+
+
+def test_a_look_that_is_excluded_ends_nothing(detector: Detector) -> None:
+    judge, ask = Judge(detector), Ask((1,))
+    judgement = Judgement(exclusions=Exclusions(prompt="not calibrated"), refuse=True)
+    judge.watch(ask, judgement)
+    assert judge.observe(PROMPT, [ask], rows(FAR)) == [False]
+    assert judgement.verdict is not None
+    assert judgement.verdict.is_ood is None
+    assert [look.excluded for look in judgement.verdict.looks] == ["not calibrated"]
+
+
+def test_groups_have_their_own_thresholds(detector: Detector) -> None:
+    class Grouped:
+        def score(self, look: Look, trajectories: torch.Tensor) -> Any:
+            return detector.score(look, trajectories)
+
+        def judge(self, looks: Sequence[Any], group: str | None = None) -> Any:
+            asked.append(group)
+            return detector.judge(looks)
+
+    asked: list[str | None] = []
+    judge = Judge(cast("Detector", Grouped()))
+    ask = Ask((1,))
+    judge.watch(ask, Judgement(group="short"))
+    judge.observe(PROMPT, [ask], rows(0.1))
+    assert asked == ["short"]
+
+
+def test_a_request_that_nobody_watches_is_judged_and_forgotten(detector: Detector) -> None:
+    judge = Judge(detector)
+    asks = [Ask((1,)) for _ in range(3)]
+    gc.disable()
+    try:
+        assert judge.observe(PROMPT, asks, rows(FAR, 0.1, 0.1)) == [False] * 3
+        assert judge.observe(4, asks, rows(0.1, 0.1, 0.1)) == [False] * 3
+        watched = Ask((1,), first=asks[0])
+        judge.watch(watched, Judgement())
+        gone = [weakref.ref(ask) for ask in (*asks, watched)]
+        del asks, watched
+        assert [ref() for ref in gone] == [None] * 4
+        assert len(judge._judgements) == len(judge._others) == 0
+    finally:
+        gc.enable()
