@@ -9,10 +9,9 @@ from hypothesis import strategies as st
 from app.chat.choice import Choice, Piece
 from app.chat.stop_texts import StopTexts
 from detector.backend import Ask, Finish, Step, TokenLogprobs
-from detector.engine.model.text import Text
-from tests.tiny import tiny_tokenizer
+from tests.app.recorded import RecordedCodec
 
-TEXT = Text(tiny_tokenizer())
+CODEC = RecordedCodec()
 ASK = Ask((1,))
 
 
@@ -20,8 +19,8 @@ def pieces_of(
     text: str, stop_texts: list[str], finish: Finish = "length", min_tokens: int = 0
 ) -> list[Piece]:
     """The response to a request that generates `text`, a byte a token."""
-    choice = Choice(3, TEXT.stream(), stop_texts, min_tokens)
-    tokens = TEXT.encode_response(text)
+    choice = Choice(3, CODEC.stream(), stop_texts, min_tokens)
+    tokens = CODEC.encode_response(text)
     pieces = []
     for n, token in enumerate(tokens, start=1):
         step = Step(
@@ -37,7 +36,7 @@ def pieces_of(
 
 
 def logprob_bytes(piece: Piece) -> bytes:
-    return b"".join(TEXT.token_bytes(logprobs.token) for logprobs in piece.logprobs)
+    return b"".join(CODEC.token_bytes(logprobs.token) for logprobs in piece.logprobs)
 
 
 @given(st.text("ab雪😀", min_size=1), st.lists(st.text("ab雪", min_size=1, max_size=3), max_size=3))
@@ -67,8 +66,8 @@ def test_the_end_token_is_no_part_of_the_response() -> None:
 
 
 def test_bytes_of_an_unfinished_character_are_told_at_the_end() -> None:
-    choice = Choice(0, TEXT.stream(), [], 0)
-    first, second, _ = TEXT.encode_response("雪")
+    choice = Choice(0, CODEC.stream(), [], 0)
+    first, second, _ = CODEC.encode_response("雪")
     assert choice.push(Step(ASK, first, None, TokenLogprobs(first, -1.0, ()))) is None
     piece = choice.push(Step(ASK, second, "length", TokenLogprobs(second, -1.0, ())))
     assert piece is not None
@@ -82,8 +81,8 @@ def test_stop_texts_count_only_after_min_tokens(min_tokens: int, shown: str) -> 
 
 
 def test_what_was_held_back_stays_unsaid_when_judged() -> None:
-    choice = Choice(0, TEXT.stream(), ["ab"], 0)
-    (token,) = TEXT.encode_response("a")
+    choice = Choice(0, CODEC.stream(), ["ab"], 0)
+    (token,) = CODEC.encode_response("a")
     assert choice.push(Step(ASK, token, None, TokenLogprobs(token, -1.0, ()))) is None
     assert choice.push(Step(ASK, finish="judged")) == Piece(0, "", (), "refused")
     assert choice.n_tokens == 1

@@ -5,28 +5,18 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 from starlette.testclient import TestClient
-from transformers.integrations.sdpa_attention import sdpa_attention_forward
-from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-from app.loading import load, start
-from app.main import create_app
-from app.settings import Settings
-from detector.artifact import Artifact
-from detector.engine.engine import Engine
-from detector.engine.kernels import attention
-from tests.app.clients import CHAT, IN_SCOPE, SECRET, client_of, error_of, user
-from tests.app.serving import engine_of, make_app
-from tests.tiny import tiny_checkpoint
+from tests.app.clients import CHAT, IN_SCOPE, SECRET, client_of, error_of, loaded_of, user
+from tests.app.recorded import recorded_app
 
 
 @pytest.fixture(scope="module")
-def client(artifact: Artifact) -> Iterator[TestClient]:
-    with client_of(make_app(artifact)) as client:
+def client() -> Iterator[TestClient]:
+    with client_of(recorded_app()) as client:
         yield client
 
 
@@ -121,38 +111,14 @@ def test_score_names_the_field_at_fault(client: TestClient) -> None:
     assert error_of(client.post("/v1/score", json=body), 400)["code"] == "prompt_too_long"
 
 
-def test_full_queue_answers_429_with_retry_after(
-    artifact: Artifact, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    app = make_app(artifact)
+def test_full_queue_answers_429_with_retry_after(monkeypatch: pytest.MonkeyPatch) -> None:
+    app = recorded_app()
     with client_of(app) as client:
-        monkeypatch.setattr(engine_of(app)._schedule, "_max_queue", 0)
+        backend: Any = loaded_of(app).engine._backend
+        monkeypatch.setattr(backend._schedule, "_max_queue", 0)
         response = client.post(CHAT, json={"messages": user(SECRET)})
     assert error_of(response, 429)["code"] == "queue_full"
     assert response.headers["retry-after"] == "1"
-
-
-def test_engine_failure_fails_its_batch_and_the_next_goes_on(
-    artifact: Artifact,
-    monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    app = make_app(artifact)
-    with client_of(app) as client:
-
-        def broken(self: Engine, runs: object) -> None:
-            raise RuntimeError(SECRET)
-
-        with monkeypatch.context() as patch:
-            patch.setattr(Engine, "_decode", broken)
-            error = error_of(client.post(CHAT, json={"messages": user(IN_SCOPE)}), 500)
-            assert error["code"] == "engine_error"
-            streamed = client.post(CHAT, json={"messages": user(IN_SCOPE), "stream": True})
-            assert '"code":"engine_error"' in streamed.text
-            assert "[DONE]" not in streamed.text
-        assert client.post(CHAT, json={"messages": user(IN_SCOPE)}).status_code == 200
-    assert "engine step failed: RuntimeError" in caplog.text
-    assert SECRET not in caplog.text
 
 
 def test_prompts_never_reach_logs(client: TestClient, caplog: pytest.LogCaptureFixture) -> None:
@@ -162,61 +128,6 @@ def test_prompts_never_reach_logs(client: TestClient, caplog: pytest.LogCaptureF
         client.post("/v1/score", json={"messages": user(SECRET), "response": SECRET})
     assert "decision=" in caplog.text
     assert SECRET not in caplog.text
-
-
-def not_ready(settings: Settings, load: Any = load) -> dict[str, Any]:
-    app = create_app(settings, load=load)
-    with client_of(app) as client:
-        assert client.get("/health").status_code == 200
-        error_of(client.post(CHAT, json={"messages": user(IN_SCOPE)}), 503)
-        response = client.get("/readyz")
-        assert response.headers["retry-after"] == "1"
-        return error_of(response, 503)
-
-
-def test_artifact_of_another_model_is_never_ready(artifact: Artifact) -> None:
-    other = tiny_checkpoint(seed=1)
-    error = not_ready(Settings(), load=lambda s: start(s, artifact, other))
-    assert "does not match 'tiny' in weights" in error["message"]
-
-
-def test_missing_and_corrupt_artifacts_are_never_ready(artifact: Artifact, tmp_path: Path) -> None:
-    missing = tmp_path / "none.safetensors"
-    assert "is not a file" in not_ready(Settings(artifact=missing))["message"]
-    path = tmp_path / "a.safetensors"
-    artifact.save(path)
-    content = bytearray(path.read_bytes())
-    content[-100] ^= 1
-    path.write_bytes(content)
-    assert "damaged" in not_ready(Settings(artifact=path))["message"]
-
-
-def test_alpha_that_cannot_be_kept_is_never_ready(artifact: Artifact) -> None:
-    error = not_ready(Settings(alpha=0.001), load=lambda s: start(s, artifact, tiny_checkpoint()))
-    assert "alpha 0.001 cannot be kept" in error["message"]
-    assert "at least 999" in error["message"]
-
-
-def test_model_that_the_engine_does_not_reproduce_is_never_ready(
-    artifact: Artifact, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def without_mask(module: Any, query: Any, key: Any, value: Any, mask: Any, **kw: Any) -> Any:
-        return sdpa_attention_forward(module, query, key, value, None, **kw)
-
-    checkpoint = tiny_checkpoint()
-    attention.use_batched_attention(checkpoint.model)
-    monkeypatch.setitem(ALL_ATTENTION_FUNCTIONS._global_mapping, attention.NAME, without_mask)
-    error = not_ready(Settings(), load=lambda s: start(s, artifact, checkpoint))
-    assert "does not reproduce model 'tiny' in float32: the trajectory at" in error["message"]
-
-
-def test_unexpected_failure_is_said_without_its_content(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    def broken(settings: Settings) -> Any:
-        raise RuntimeError(SECRET)
-
-    assert "RuntimeError" in not_ready(Settings(), load=broken)["message"]
 
 
 @pytest.mark.parametrize(
