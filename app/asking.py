@@ -55,6 +55,7 @@ class Asking:
         n = self._require_served(body)
         mode = narrow(self._settings.mode, body.trajguard.mode)
         messages = _plain(body.messages)
+        asked = _last_user_message(messages)
         sampling = self._sampling(body)
         prompt = self._codec.encode_conversation(messages)
         max_tokens = body.response_length or self._default_max_tokens(len(prompt))
@@ -64,9 +65,9 @@ class Asking:
                 f"({max_tokens} tokens): lower it or raise max_tokens",
                 param="min_tokens",
             )
-        question = self._question(messages, prompt)
+        question = self._question(asked, prompt)
         exclusions = self._exclusions(messages, question, sampling, max_tokens)
-        group = self._group(messages, body.trajguard.fields)
+        group = self._group(asked, body.trajguard.fields)
         first = Ask(
             prompt,
             max_tokens=max_tokens,
@@ -85,9 +86,10 @@ class Asking:
     def score(self, body: ScoreRequest) -> Asked:
         """A prompt and its response, if there is one, to read. Raises InvalidRequestError."""
         messages = _plain(body.messages)
+        asked = _last_user_message(messages)
         prompt = self._codec.encode_conversation(messages)
         response = self._codec.encode_response(body.response or "")
-        question = self._question(messages, prompt)
+        question = self._question(asked, prompt)
         # A response made elsewhere may have ended by itself, or been cut at its length.
         length = max(len(response), self._context.max_tokens)
         exclusions = self._exclusions(messages, question, self._context.sampling, length)
@@ -98,7 +100,7 @@ class Asking:
             response=response,
             timeout_seconds=self._settings.timeout_seconds,
         )
-        judgement = Judgement(self._group(messages, body.fields), exclusions)
+        judgement = Judgement(self._group(asked, body.fields), exclusions)
         return Asked((ask,), (judgement,), self._settings.mode)
 
     def _require_served(self, body: ChatRequest) -> int:
@@ -136,13 +138,11 @@ class Asking:
         wanted = _or(self._settings.max_tokens, calibrated)
         return max(1, min(wanted, self._max_length - n_prompt))
 
-    def _question(
-        self, messages: Sequence[dict[str, str]], prompt: tuple[int, ...]
-    ) -> tuple[int, ...] | None:
+    def _question(self, asked: str, prompt: tuple[int, ...]) -> tuple[int, ...] | None:
         """What is judged in place of the prompt, if it is another."""
         if self._context.judged != "question":
             return None
-        question = self._codec.encode_question(_last_user_message(messages))
+        question = self._codec.encode_question(asked)
         return None if question == prompt else question
 
     def _exclusions(
@@ -169,9 +169,9 @@ class Asking:
             end = f"max_tokens was calibrated at {self._context.max_tokens}"
         return Exclusions(prompt, response, end)
 
-    def _group(self, messages: Sequence[dict[str, str]], fields: dict[str, str]) -> str | None:
+    def _group(self, asked: str, fields: dict[str, str]) -> str | None:
         grouping = self._manifest.grouping
-        return None if grouping is None else grouping.group_of(_last_user_message(messages), fields)
+        return None if grouping is None else grouping.group_of(asked, fields)
 
 
 def _another(first: Ask, index: int) -> Ask:
