@@ -28,10 +28,13 @@ class _Frozen(BaseModel):
 class Fingerprint(_Frozen):
     """What must be equal for two trajectories to be comparable.
 
-    `weights`, `tokenizer` and `chat_template` are SHA-256 digests.
+    `weights` is a SHA-256 digest of every parameter and persistent buffer, `config` of what in
+    the model's config changes a forward pass (rotary base, norm epsilon, windows and the like),
+    `tokenizer` and `chat_template` of these.
     """
 
     weights: str
+    config: str
     tokenizer: str
     chat_template: str
     dtype: str
@@ -95,7 +98,7 @@ class Splits(_Frozen):
 class Manifest(_Frozen):
     """Everything in an artifact but the numbers."""
 
-    format: Literal[1] = 1
+    format: Literal[2] = 2
     scope: str
     model_name: str
     n_layers: int
