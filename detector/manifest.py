@@ -15,7 +15,6 @@ from pydantic import BaseModel, ConfigDict, Field
 from detector.backend import Sampling
 from detector.errors import ArtifactMismatchError
 from detector.groups import Grouping
-from detector.scores import ScoreName
 from detector.verdict import Guarantee
 
 Judged = Literal["question", "conversation"]
@@ -71,10 +70,13 @@ class GroupManifest(_Frozen):
 
 
 class LookManifest(_Frozen):
-    """One score at a look. `gaussians` is the place of the score whose Gaussians it shares."""
+    """One score at a look. `gaussians` is the place of the score whose Gaussians it shares.
+
+    The score's name is checked where artifacts are loaded, for this file to need no torch.
+    """
 
     look: str
-    score: ScoreName
+    score: str
     order: int = Field(ge=0)
     location: float
     scale: float = Field(gt=0)
@@ -93,6 +95,12 @@ class Splits(_Frozen):
     fit: int
     conformal: int
     holdout: int
+
+
+class ManifestFormat(BaseModel):
+    """The format alone, of a manifest of any."""
+
+    format: int
 
 
 class Manifest(_Frozen):

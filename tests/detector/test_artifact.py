@@ -13,12 +13,12 @@ from detector.artifact import Artifact
 from detector.detector import Detector, Part
 from detector.errors import ArtifactError, ArtifactMismatchError, CorruptArtifactError
 from detector.planes import Planes
-from detector.scores import SCORE_NAMES, FittedScore
+from detector.scores import SCORES, FittedScore
 from detector.trajectory import PROMPT
 from tests.detector.test_detector import fitted, trajectories
 
 
-@pytest.mark.parametrize("score", SCORE_NAMES)
+@pytest.mark.parametrize("score", SCORES)
 def test_round_trip_judges_alike(artifact: Artifact, tmp_path: Path, score: str) -> None:
     detector = fitted(score=score)
     looks = artifacts.look_manifests(detector)

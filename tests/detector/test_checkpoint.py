@@ -44,7 +44,7 @@ def test_fingerprint_changes_with_any_part() -> None:
 def test_fingerprint_sees_two_bytes_swapped() -> None:
     """-0.196 becomes 1.6 million, and the sum of the bytes stays what it was."""
     checkpoint = tiny_checkpoint()
-    flat = checkpoint.model.get_input_embeddings().weight.detach().view(-1)
+    flat = checkpoint.model.get_parameter("model.embed_tokens.weight").detach().view(-1)
     flat[1] = torch.tensor([0xCD, 0xCC, 0x49, 0xBE], dtype=torch.uint8).view(torch.float32)
     before = fingerprint(checkpoint.model, checkpoint.tokenizer)
     flat[1] = torch.tensor([0xCD, 0xCC, 0xBE, 0x49], dtype=torch.uint8).view(torch.float32)

@@ -8,7 +8,7 @@ from detector.detector import Detector, Part
 from detector.errors import CalibrationError, TooFewQuestionsError
 from detector.groups import Grouping
 from detector.planes import Planes
-from detector.scores import ORDERS, SCORE_NAMES, ScoreName
+from detector.scores import ORDERS, SCORES
 from detector.trajectory import (
     END,
     PROMPT,
@@ -29,8 +29,7 @@ def trajectories(n: int, seed: int, shift: float = 0.0) -> Tensor:
     return torch.randn(n, N_PLANES, D, generator=generator).cumsum(1) + shift
 
 
-def orders_of(score: ScoreName) -> range:
-    return ORDERS if score in ("mahalanobis", "tv-paper", "tv-reference") else range(1)
+EVERY_PART = [Part(PROMPT, name, order) for name, score in SCORES.items() for order in score.orders]
 
 
 def planes(n: int, seed: int) -> Planes:
@@ -41,7 +40,7 @@ def fitted(score: str = "mahalanobis", alpha: float = 0.05, n: int = 200) -> Det
     return Detector.fit(
         {PROMPT: planes(n, 0), 4: planes(n, 1)},
         {PROMPT: planes(n, 2), 4: planes(n, 3)},
-        parts=[Part(PROMPT, score), Part(4, score)],  # type: ignore[arg-type]
+        parts=[Part(PROMPT, score), Part(4, score)],
         alpha=alpha,
     )
 
@@ -141,7 +140,7 @@ def test_fit_says_what_is_missing() -> None:
 
 def test_scores_at_a_look_share_what_they_measure() -> None:
     """All scores at once equal each alone, and a Gaussian is kept once."""
-    parts = [Part(PROMPT, name, order) for name in SCORE_NAMES for order in orders_of(name)]
+    parts = EVERY_PART
     together = Detector.fit({PROMPT: planes(100, 0)}, {PROMPT: planes(100, 1)}, parts=parts, rank=4)
     new = trajectories(3, 2)
     expected = []
@@ -158,7 +157,7 @@ def test_scores_at_a_look_share_what_they_measure() -> None:
 
 def test_everything_that_scores_need_moves_to_a_device() -> None:
     """On the device that holds no numbers, tensors of two devices do not meet either."""
-    parts = [Part(PROMPT, score, order) for score in SCORE_NAMES for order in orders_of(score)]
+    parts = EVERY_PART
     fit, conformal = {PROMPT: planes(60, 0)}, {PROMPT: planes(40, 1)}
     detector = Detector.fit(fit, conformal, parts=parts)
     moved = detector.to(torch.device("meta"))

@@ -11,7 +11,7 @@ import torch
 from detector.errors import CalibrationError
 from detector.gaussian import DiagonalGaussians, GaussianFits, LayerGaussians
 from detector.planes import Planes
-from detector.scores import ORDERS, SCORE_NAMES, FittedScore, mean_distance, volatility
+from detector.scores import ORDERS, SCORES, mean_distance, volatility
 from detector.trajectory import difference
 
 Array = npt.NDArray[np.float64]
@@ -48,7 +48,7 @@ def naive_reference(fit: Array, trajectory: Array, order: int, max_order: int = 
 @pytest.mark.parametrize("order", ORDERS)
 def test_reference_variant_equals_the_released_definition(order: int) -> None:
     fit, new = trajectories(50, 0), trajectories(8, 1)
-    fitted = FittedScore.fit("tv-reference", gaussians_of(fit), order)
+    fitted = SCORES["tv-reference"].fit(gaussians_of(fit), order)
     scores, distances = fitted.score(new), fitted.distances(new)
     assert distances.shape == (8, N_PLANES - 7)
     for score, trajectory in zip(scores, new, strict=True):
@@ -59,7 +59,7 @@ def test_reference_variant_equals_the_released_definition(order: int) -> None:
 @pytest.mark.parametrize("order", ORDERS)
 def test_paper_variant_is_the_volatility_of_smoothed_distances(order: int) -> None:
     fit, new = trajectories(50, 0), trajectories(8, 1)
-    fitted = FittedScore.fit("tv-paper", gaussians_of(fit), order)
+    fitted = SCORES["tv-paper"].fit(gaussians_of(fit), order)
     scores, distances = fitted.score(new), fitted.distances(new)
     gaussians = LayerGaussians.fit(fit.unbind(1)).difference(order)
     f = gaussians.distances(difference(new, order)).double().numpy()
@@ -86,10 +86,10 @@ def test_summaries_by_hand() -> None:
     assert volatility(distances).tolist() == [2.5]
 
 
-@pytest.mark.parametrize("name", [name for name in SCORE_NAMES if not name.startswith("coe-")])
+@pytest.mark.parametrize("name", [name for name, score in SCORES.items() if score.kind])
 def test_a_far_trajectory_scores_higher(name: str) -> None:
     fit = trajectories(80, 0)
-    score = FittedScore.fit(name, gaussians_of(fit))  # type: ignore[arg-type]
+    score = SCORES[name].fit(gaussians_of(fit))
     inside = score.score(trajectories(40, 1))
     outside = score.score(trajectories(40, 2) * 4)
     assert float(outside.min()) > float(inside.median())
@@ -97,11 +97,11 @@ def test_a_far_trajectory_scores_higher(name: str) -> None:
 
 def test_reference_variant_says_what_it_cannot_use() -> None:
     with pytest.raises(CalibrationError, match="L = 5"):
-        FittedScore.fit("tv-reference", gaussians_of(trajectories(9, 0)[:, :6]))
+        SCORES["tv-reference"].fit(gaussians_of(trajectories(9, 0)[:, :6]))
     flat = trajectories(9, 0)
     flat[:, :, 3] = 1
     with pytest.raises(CalibrationError, match="one is 0"):
-        FittedScore.fit("tv-reference", gaussians_of(flat))
+        SCORES["tv-reference"].fit(gaussians_of(flat))
 
 
 def test_diagonal_variance_is_the_population_s() -> None:

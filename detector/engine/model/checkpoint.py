@@ -150,12 +150,10 @@ def weights_digest(model: torch.nn.Module) -> str:
 
     Memory for as many tensors as torch has threads, where they are not on the CPU already.
     """
-    names: dict[int, str] = {}
-    tensors: dict[str, Tensor] = {}
-    # keep_vars: what is handed out otherwise is a new tensor each time, so that none are tied.
-    for name, tensor in sorted(model.state_dict(keep_vars=True).items()):
-        if names.setdefault(id(tensor), name) == name:
-            tensors[name] = tensor
+    # Without keep_vars each is a new tensor, and none can be told to be tied to another.
+    stored = sorted(model.state_dict(keep_vars=True).items(), reverse=True)
+    first_names = {id(tensor): name for name, tensor in stored}
+    tensors = {name: tensor for name, tensor in reversed(stored) if first_names[id(tensor)] == name}
     # hashlib lets other threads run while it digests.
     with ThreadPoolExecutor(torch.get_num_threads()) as pool:
         digests = list(pool.map(_tensor_digest, tensors.values()))
