@@ -16,6 +16,7 @@ from detector.trajectory import difference
 
 Array = npt.NDArray[np.float64]
 N_PLANES, D = 14, 12
+GENERATOR = torch.Generator()
 
 
 def trajectories(n: int, seed: int) -> torch.Tensor:
@@ -95,13 +96,68 @@ def test_a_far_trajectory_scores_higher(name: str) -> None:
     assert float(outside.min()) > float(inside.median())
 
 
+EVERY_SCORE = [(name, order) for name, score in SCORES.items() for order in score.orders]
+
+
+@pytest.mark.parametrize(("name", "order"), EVERY_SCORE)
+def test_fewest_layers_are_enough_and_one_less_is_refused(name: str, order: int) -> None:
+    score = SCORES[name]
+    n_planes = score.fewest_layers(order) + 1
+    fit, new = (torch.randn(30, n_planes, D, generator=GENERATOR.manual_seed(n)) for n in (0, 1))
+    values = score.fit(gaussians_of(fit), order).score(new)
+    assert values.isfinite().all()
+    assert (values.var() > 0) == (name != "coe-r")
+    with pytest.raises(CalibrationError, match=rf"L = {n_planes - 2}: use"):
+        score.fit(gaussians_of(fit[:, :-1]), order)
+
+
+@pytest.mark.parametrize("name", SCORES)
+def test_orders_that_a_score_has(name: str) -> None:
+    orders = [order for known, order in EVERY_SCORE if known == name]
+    ordered = name in {"mahalanobis", "tv-paper", "tv-reference"}
+    assert orders == ([0, 1, 2, 3, 4, 5] if ordered else [0])
+    without = orders[-1] + 1
+    with pytest.raises(CalibrationError, match=f"{name!r} has no order {without}: leave the"):
+        SCORES[name].fit(gaussians_of(trajectories(9, 0)), without)
+
+
+@pytest.mark.parametrize(("name", "order"), EVERY_SCORE)
+def test_kind_is_that_of_the_gaussians_fitted(name: str, order: int) -> None:
+    score = SCORES[name]
+    gaussians = gaussians_of(trajectories(30, 0), rank=4)
+    fitted = score.fit(gaussians, order)
+    new = trajectories(5, 1)
+    assert fitted.name == score.name == name
+    if score.kind is None:
+        assert fitted.gaussians is None
+        assert fitted.distances(new).shape == (5, 0)
+    else:
+        assert type(fitted.gaussians) is score.kind
+    assert torch.equal(fitted.score(new), fitted.summary(new, fitted.distances(new)))
+
+
+def test_mahalanobis_scores_by_their_distances() -> None:
+    fit, new = trajectories(50, 0), trajectories(8, 1)
+    per_layer = LayerGaussians.fit(fit.unbind(1)).distances(new)
+    gaussians = gaussians_of(fit)
+    mean, last = (SCORES[name].fit(gaussians) for name in ("mahalanobis", "mahalanobis-last"))
+    assert torch.equal(mean.score(new), per_layer.mean(1))
+    torch.testing.assert_close(last.score(new), per_layer[:, -1])
+    assert last.distances(new).shape == (8, 1)
+
+
 def test_reference_variant_says_what_it_cannot_use() -> None:
     with pytest.raises(CalibrationError, match="L = 5"):
         SCORES["tv-reference"].fit(gaussians_of(trajectories(9, 0)[:, :6]))
     flat = trajectories(9, 0)
-    flat[:, :, 3] = 1
+    flat[:, 4, 3] = 1
     with pytest.raises(CalibrationError, match="one is 0"):
         SCORES["tv-reference"].fit(gaussians_of(flat))
+    embedding = trajectories(9, 0)
+    embedding[:, 0] = 1
+    # Layer 0, the same token for all questions, has no part in it.
+    fitted = SCORES["tv-reference"].fit(gaussians_of(embedding))
+    assert fitted.score(trajectories(3, 1)).isfinite().all()
 
 
 def test_diagonal_variance_is_the_population_s() -> None:
