@@ -102,6 +102,9 @@ EVERY_SCORE = [(name, order) for name, score in SCORES.items() for order in scor
 @pytest.mark.parametrize(("name", "order"), EVERY_SCORE)
 def test_fewest_layers_are_enough_and_one_less_is_refused(name: str, order: int) -> None:
     score = SCORES[name]
+    # One distance to average, two for one change, and layers 1..L-6 as released.
+    known = {"mahalanobis": max(1, order), "tv-paper": order + 1, "tv-reference": 8}
+    assert score.fewest_layers(order) == known.get(name, 1)
     n_planes = score.fewest_layers(order) + 1
     fit, new = (torch.randn(30, n_planes, D, generator=GENERATOR.manual_seed(n)) for n in (0, 1))
     values = score.fit(gaussians_of(fit), order).score(new)
