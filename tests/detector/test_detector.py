@@ -74,18 +74,19 @@ def test_false_alarms_stay_at_alpha_over_all_looks() -> None:
     assert flagged / total == pytest.approx(alpha, abs=0.0165)
 
 
-def test_scores_are_standardised_by_the_rows_held_out() -> None:
+@pytest.mark.parametrize("rank", [None, 3])
+def test_scores_are_standardised_by_the_rows_held_out(rank: int | None) -> None:
     """0 is the median and 1 the 95 % point of every fifth row, by Gaussians of the others."""
     rows = trajectories(203, 0)
-    (fitted_look,) = fit_look(PROMPT, [Part(PROMPT)], Planes.of(rows), rank=None)
+    (fitted_look,) = fit_look(PROMPT, [Part(PROMPT)], Planes.of(rows), rank)
     held_out = torch.arange(203) % 5 == 0
-    raw = LayerGaussians.fit(rows[~held_out].unbind(1)).distances(rows[held_out]).mean(1)
+    raw = LayerGaussians.fit(rows[~held_out].unbind(1), rank).distances(rows[held_out]).mean(1)
     assert len(raw) == 41
     # Of 41 sorted values, the 20th and the 38th from 0 lie at 20 / 40 and at 38 / 40.
     median, upper = raw.sort().values[[20, 38]]
     assert fitted_look.location == float(median)
     assert fitted_look.standardise(torch.stack([median, upper])).tolist() == [0, 1]
-    everything = LayerGaussians.fit(rows.unbind(1))
+    everything = LayerGaussians.fit(rows.unbind(1), rank)
     assert torch.equal(fitted_look.score.distances(rows), everything.distances(rows))
 
 
@@ -140,6 +141,21 @@ def test_responses_that_end_before_a_look_are_left_out() -> None:
     )
     expected = [look.score for (look,) in detector.score(PROMPT, trajectories(3, 5))]
     assert alone.tolist() == pytest.approx(expected)
+
+
+def test_decision_is_on_the_largest_score_of_any_look() -> None:
+    parts = [Part(PROMPT), Part(PROMPT, "coe-r"), Part(4, "tv-paper", 1), Part(4, "coe-c")]
+    detector = Detector.fit(
+        {PROMPT: planes(100, 0), 4: planes(100, 1)},
+        {PROMPT: planes(100, 2), 4: planes(100, 3)},
+        parts=parts,
+    )
+    new = {PROMPT: planes(30, 4), 4: planes(30, 5)}
+    by_look = [detector.score(look, next(rows.batches())) for look, rows in new.items()]
+    largest = [
+        max(score.score for scores in row for score in scores) for row in zip(*by_look, strict=True)
+    ]
+    assert detector.maxima(new).tolist() == largest
 
 
 def test_fit_says_what_is_missing() -> None:

@@ -151,9 +151,11 @@ def weights_digest(model: torch.nn.Module) -> str:
     Memory for as many tensors as torch has threads, where they are not on the CPU already.
     """
     # Without keep_vars each is a new tensor, and none can be told to be tied to another.
-    stored = sorted(model.state_dict(keep_vars=True).items(), reverse=True)
-    first_names = {id(tensor): name for name, tensor in stored}
-    tensors = {name: tensor for name, tensor in reversed(stored) if first_names[id(tensor)] == name}
+    state = model.state_dict(keep_vars=True)
+    # A module may keep a state of its own kind there too.
+    names = sorted(name for name, value in state.items() if isinstance(value, Tensor))
+    first_names = {id(state[name]): name for name in reversed(names)}
+    tensors = {name: state[name] for name in names if first_names[id(state[name])] == name}
     # hashlib lets other threads run while it digests.
     with ThreadPoolExecutor(torch.get_num_threads()) as pool:
         digests = list(pool.map(_tensor_digest, tensors.values()))
