@@ -158,6 +158,16 @@ def test_decision_is_on_the_largest_score_of_any_look() -> None:
     assert detector.maxima(new).tolist() == largest
 
 
+def test_looks_are_kept_in_the_order_in_which_they_are_met() -> None:
+    """Whatever the order asked for; scores at one look stay in theirs."""
+    parts = [Part(END), Part(4, "coe-c"), Part(4), Part(PROMPT), Part(PROMPT_MEAN)]
+    fit, conformal = (
+        {part.look: planes(60, seed + 1 + part.look) for part in parts} for seed in (0, 10)
+    )
+    detector = Detector.fit(fit, conformal, parts=parts)
+    assert [fitted.part for fitted in detector.looks] == [parts[n] for n in (4, 3, 1, 2, 0)]
+
+
 def test_fit_says_what_is_missing() -> None:
     few = {PROMPT: planes(9, 0)}
     with pytest.raises(CalibrationError, match="has 9 trajectories and needs at least 10"):

@@ -110,6 +110,16 @@ def test_a_plane_that_does_not_vary_adds_no_distance() -> None:
     torch.testing.assert_close(smoothed.distances(step), expected, rtol=1e-3, atol=0)
 
 
+def test_what_varies_by_rounding_alone_does_not_vary() -> None:
+    states = torch.full((30, 16), 0.1)
+    states[::2] = torch.nextafter(states[::2], torch.tensor(1.0))
+    rounded = LayerGaussians.fit([states])
+    assert float(rounded.variance) == 0
+    assert torch.equal(rounded.distances(rows(4, 16)[:, None]), torch.zeros(4, 1))
+    states[::2] = 0.1 * (1 + 1e-5)
+    assert float(LayerGaussians.fit([states]).variance) > 0
+
+
 def test_too_few_rows_are_refused() -> None:
     with pytest.raises(CalibrationError, match="2 trajectories in the fit split"):
         LayerGaussians.fit([rows(2, 4)])
