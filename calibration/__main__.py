@@ -25,7 +25,7 @@ from detector.detector import Part
 from detector.engine.model.default_model import NAME
 from detector.errors import CalibrationError, TrajGuardError
 from detector.manifest import Context, Judged, system_prompt_digest
-from detector.scores import SCORE_NAMES
+from detector.scores import SCORES
 from detector.trajectory import Look, parse_look
 from detector.verdict import Guarantee
 
@@ -99,7 +99,7 @@ def _parser() -> argparse.ArgumentParser:
         nargs="+",
         metavar="LOOK:SCORE[:ORDER]",
         help="what the guard consists of, such as prompt:mahalanobis 16:tv-paper:1 "
-        "(mahalanobis at every look collected); scores: " + ", ".join(SCORE_NAMES),
+        "(mahalanobis at every look collected); scores: " + ", ".join(SCORES),
     )
     fitting.add_argument("--rank", type=int, default=128, help="of the covariances (128)")
     fitting.add_argument("--alpha", type=_alpha, default=0.05)

@@ -31,7 +31,7 @@ from detector.detector import MIN_TRAJECTORIES, Part, fit_look
 from detector.errors import CalibrationError, TooFewQuestionsError
 from detector.gaussian import GaussianFits
 from detector.planes import Planes
-from detector.scores import ORDERS, FittedScore, ScoreName
+from detector.scores import SCORES, FittedScore
 from detector.trajectory import END, PROMPT, PROMPT_MEAN, Look
 
 DRAWS = 20
@@ -92,7 +92,7 @@ Scorer = Callable[[QuestionSet], Scores]
 
 
 def _trajectory_scorer(part: Part, gaussians: GaussianFits) -> Scorer:
-    fitted = FittedScore.fit(part.score, gaussians, part.order)
+    fitted = SCORES[part.score].fit(gaussians, part.order)
     return lambda questions: _scored(fitted, questions.planes(part.look)).numpy()
 
 
@@ -123,7 +123,7 @@ def scorers(fit: QuestionSet) -> dict[str, Scorer]:
     }
     made: dict[str, Scorer] = {}
 
-    def add(title: str, look: Look, score: ScoreName, order: int = 0) -> None:
+    def add(title: str, look: Look, score: str, order: int = 0) -> None:
         if look in looks:
             made[title] = _trajectory_scorer(Part(look, score, order), looks[look])
 
@@ -134,12 +134,13 @@ def scorers(fit: QuestionSet) -> dict[str, Scorer]:
         if look == END:
             add("response: Mahalanobis, mean over layers", END, "mahalanobis")
         add(f"{stage}: Mahalanobis of first differences", look, "mahalanobis", 1)
-        for order in ORDERS:
+        for order in SCORES["tv-paper"].orders:
             add(f"{stage}: TV, Ledoit-Wolf, k={order}", look, "tv-paper", order)
-        if fit.collection.record.n_layers >= 8:
-            for order in ORDERS:
-                if bool((looks[look].diagonal.variance[1:] > 0).all()):
-                    add(f"{stage}: TV as released, k={order}", look, "tv-reference", order)
+        released = SCORES["tv-reference"]
+        for order in released.orders:
+            enough = fit.collection.record.n_layers >= released.fewest_layers(order)
+            if enough and bool((looks[look].diagonal.variance[1:] > 0).all()):
+                add(f"{stage}: TV as released, k={order}", look, "tv-reference", order)
     add("input-embedding Mahalanobis", PROMPT_MEAN, "mahalanobis-last")
     add("output-embedding Mahalanobis", END, "mahalanobis-last")
     add("CoE-R", END, "coe-r")
@@ -415,7 +416,7 @@ def _mean_distances(fit: QuestionSet, sets: Mapping[str, QuestionSet]) -> dict[s
     """Each file's mean distance by layer, relative to the ID test rows': the paper's
     Figure 3 in one number a layer.
     """
-    fitted = FittedScore.fit("mahalanobis", GaussianFits(fit.planes(PROMPT)))
+    fitted = SCORES["mahalanobis"].fit(GaussianFits(fit.planes(PROMPT)))
 
     def mean_distances(questions: QuestionSet) -> Tensor:
         batches = questions.planes(PROMPT).batches()

@@ -15,7 +15,7 @@ from detector.artifact import Artifact
 from detector.detector import Detector, Part, fit_look
 from detector.gaussian import LayerGaussians
 from detector.planes import Planes
-from detector.scores import SCORE_NAMES, FittedScore
+from detector.scores import SCORES, FittedScore
 from detector.trajectory import PROMPT, Look
 
 _REPEATS = 30
@@ -55,7 +55,7 @@ def _random_score(n_planes: int, width: int, rank: int) -> FittedScore:
         weight=torch.full((n_planes, rank), 0.9),
         variance=torch.ones(n_planes),
     )
-    return FittedScore("mahalanobis", 0, gaussians)
+    return FittedScore(SCORES["mahalanobis"], 0, gaussians)
 
 
 def fit_cost(n: int = 5000, n_planes: int = 33, width: int = 4096, rank: int = 256) -> str:
@@ -129,12 +129,12 @@ def _with_every_score(detector: Detector, n_planes: int, width: int, highest: in
     fit, conformal = (
         Planes.of(torch.randn(n, n_planes, width, generator=generator)) for n in (200, 40)
     )
-    parts = []
-    for name in SCORE_NAMES:
-        if name == "tv-reference" and n_planes < 9:
-            continue
-        ordered = name in ("mahalanobis", "tv-paper", "tv-reference")
-        parts += [Part(PROMPT, name, order) for order in range(highest + 1 if ordered else 1)]
+    parts = [
+        Part(PROMPT, name, order)
+        for name, score in SCORES.items()
+        for order in score.orders
+        if order <= highest and score.fewest_layers(order) < n_planes
+    ]
     return Detector.fit(
         {PROMPT: fit}, {PROMPT: conformal}, parts=parts, rank=max(ranks, default=128)
     )

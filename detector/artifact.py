@@ -18,11 +18,10 @@ from safetensors.torch import save
 from torch import Tensor
 
 from detector.atomic import write_atomically
-from detector.detector import Detector, FittedLook
+from detector.detector import Detector, FittedLook, Part
 from detector.errors import ArtifactError, CorruptArtifactError
-from detector.gaussian import DiagonalGaussians, LayerGaussians
-from detector.manifest import LookManifest, Manifest
-from detector.scores import FittedScore
+from detector.manifest import LookManifest, Manifest, ManifestFormat
+from detector.scores import SCORES, FittedScore, Gaussians
 from detector.trajectory import look_name, parse_look
 
 
@@ -55,20 +54,24 @@ class Artifact:
 
 
 def load(path: Path) -> Artifact:
-    """Read an artifact. Raises ArtifactError, or CorruptArtifactError if damaged."""
+    """Read an artifact. Raises CorruptArtifactError if it is damaged, ArtifactError if this
+    version does not know its format or a score of it.
+    """
     if not path.is_file():
         raise ArtifactError(
-            f"artifact {str(path)!r} is not a file: make one with `python -m calibration fit`",
+            f"artifact {str(path)!r} is not a file: make one with `trajguard fit`",
             param="artifact",
         )
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             stored = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        manifest = Manifest.model_validate_json(metadata["manifest"])
         digest = _digest(metadata["manifest"], stored)
         if digest != metadata["digest"]:
             raise ValueError("its digest differs from its content")
+        _require_format(path, metadata["manifest"])
+        manifest = Manifest.model_validate_json(metadata["manifest"])
+        _require_scores(path, manifest)
         looks = _looks(manifest, stored)
         groups = {g.name: stored[f"group.{n}"] for n, g in enumerate(manifest.groups)}
         detector = Detector(
@@ -78,7 +81,7 @@ def load(path: Path) -> Artifact:
         reason = str(error).splitlines()[0] if isinstance(error, ValueError) else "not readable"
         raise CorruptArtifactError(
             f"artifact {str(path)!r} is damaged or no artifact ({reason}): restore it or make "
-            "it again with `python -m calibration fit`",
+            "it again with `trajguard fit`",
             param="artifact",
         ) from None
     return Artifact(detector, manifest, digest[:12])
@@ -121,19 +124,40 @@ def _tensors(detector: Detector) -> dict[str, Tensor]:
     return stored
 
 
+def _require_format(path: Path, manifest: str) -> None:
+    written = ManifestFormat.model_validate_json(manifest).format
+    if written != Manifest.model_fields["format"].default:
+        raise ArtifactError(
+            f"artifact {str(path)!r} is of format {written}, which this version does not read: "
+            "make it again with `trajguard fit`",
+            param="artifact",
+        )
+
+
+def _require_scores(path: Path, manifest: Manifest) -> None:
+    for look in manifest.looks:
+        if look.score not in SCORES or look.order not in SCORES[look.score].orders:
+            part = Part(parse_look(look.look), look.score, look.order)
+            raise ArtifactError(
+                f"artifact {str(path)!r} judges by {str(part)!r}, a score that this version does "
+                "not know: make it again with `trajguard fit`",
+                param="artifact",
+            )
+
+
 def _looks(manifest: Manifest, stored: dict[str, Tensor]) -> tuple[FittedLook, ...]:
-    read: dict[int, DiagonalGaussians | LayerGaussians] = {}
+    read: dict[int, Gaussians] = {}
     looks = []
     for index, look in enumerate(manifest.looks):
-        kind = DiagonalGaussians if look.score == "tv-reference" else LayerGaussians
+        definition = SCORES[look.score]
         owner = index if look.gaussians is None else look.gaussians
-        gaussians = None
-        if not look.score.startswith("coe-"):
-            if owner not in read:
-                names = [field.name for field in fields(kind)]
-                read[owner] = kind(**{name: stored[f"look.{owner}.{name}"] for name in names})
-            gaussians = read[owner]
-        score = FittedScore(look.score, look.order, gaussians)
+        if definition.kind is not None and owner not in read:
+            names = [field.name for field in fields(definition.kind)]
+            read[owner] = definition.kind(
+                **{name: stored[f"look.{owner}.{name}"] for name in names}
+            )
+        gaussians = None if definition.kind is None else read[owner]
+        score = FittedScore(definition, look.order, gaussians)
         looks.append(FittedLook(parse_look(look.look), score, look.location, look.scale))
     return tuple(looks)
 

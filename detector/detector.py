@@ -19,9 +19,9 @@ from torch import Tensor
 
 from detector import conformal
 from detector.errors import CalibrationError
-from detector.gaussian import DiagonalGaussians, GaussianFits, LayerGaussians
+from detector.gaussian import GaussianFits
 from detector.planes import Planes
-from detector.scores import ORDERS, SCORE_NAMES, FittedScore, ScoreName
+from detector.scores import ORDERS, SCORES, FittedScore, Gaussians
 from detector.trajectory import Look, in_order, look_name, parse_look, stage
 from detector.verdict import Guarantee, LookScore, Verdict
 
@@ -36,7 +36,7 @@ class Part(NamedTuple):
     """A score at a look, before anything is fitted."""
 
     look: Look
-    score: ScoreName = "mahalanobis"
+    score: str = "mahalanobis"
     order: int = 0
 
     @property
@@ -52,13 +52,11 @@ class Part(NamedTuple):
         """Inverse of `str`. Raises CalibrationError when `text` is no such thing."""
         look, _, rest = text.partition(":")
         score, _, order = rest.partition(":")
-        name: ScoreName | None = next(
-            (n for n in SCORE_NAMES if n == (score or "mahalanobis")), None
-        )
-        if name is None or (order and not (order.isdecimal() and int(order) in ORDERS)):
+        name = score or "mahalanobis"
+        if name not in SCORES or (order and not (order.isdecimal() and int(order) in ORDERS)):
             raise CalibrationError(
                 f"{text!r} is no score at a look: write LOOK:SCORE or LOOK:SCORE:ORDER with a "
-                f"score of {', '.join(SCORE_NAMES)} and an order of 0 to {ORDERS[-1]}",
+                f"score of {', '.join(SCORES)} and an order of 0 to {ORDERS[-1]}",
                 param="guard",
             )
         return cls(parse_look(look), name, int(order or 0))
@@ -102,7 +100,7 @@ def fit_look(
     others = GaussianFits(reached.select(~held_out), rank)
     fitted = []
     for part in parts:
-        score = FittedScore.fit(part.score, others, part.order)
+        score = SCORES[part.score].fit(others, part.order)
         held_out_scores = [
             score.score(batch).double() for batch in reached.select(held_out).batches()
         ]
@@ -113,7 +111,7 @@ def fit_look(
                 f"look {look_name(look)!r}: the score {part.score_name!r} is the same for all "
                 "questions held out of the fit split, collect questions that differ"
             )
-        final = FittedScore.fit(part.score, whole, part.order)
+        final = SCORES[part.score].fit(whole, part.order)
         fitted.append(FittedLook(look, final, location, upper - location))
     return tuple(fitted)
 
@@ -179,7 +177,7 @@ class Detector:
 
     def to(self, device: torch.device) -> Detector:
         """The same detector for trajectories on a device."""
-        moved: dict[int, LayerGaussians | DiagonalGaussians | None] = {}
+        moved: dict[int, Gaussians | None] = {}
         looks = []
         for fitted in self.looks:
             gaussians = fitted.score.gaussians

@@ -15,7 +15,6 @@ from pydantic import BaseModel, ConfigDict, Field
 from detector.backend import Sampling
 from detector.errors import ArtifactMismatchError
 from detector.groups import Grouping
-from detector.scores import ScoreName
 from detector.verdict import Guarantee
 
 Judged = Literal["question", "conversation"]
@@ -28,10 +27,13 @@ class _Frozen(BaseModel):
 class Fingerprint(_Frozen):
     """What must be equal for two trajectories to be comparable.
 
-    `weights`, `tokenizer` and `chat_template` are SHA-256 digests.
+    `weights` is a SHA-256 digest of every parameter and persistent buffer, `config` of what in
+    the model's config changes a forward pass (rotary base, norm epsilon, windows and the like),
+    `tokenizer` and `chat_template` of these.
     """
 
     weights: str
+    config: str
     tokenizer: str
     chat_template: str
     dtype: str
@@ -68,10 +70,13 @@ class GroupManifest(_Frozen):
 
 
 class LookManifest(_Frozen):
-    """One score at a look. `gaussians` is the place of the score whose Gaussians it shares."""
+    """One score at a look. `gaussians` is the place of the score whose Gaussians it shares.
+
+    The score's name is checked where artifacts are loaded, for this file to need no torch.
+    """
 
     look: str
-    score: ScoreName
+    score: str
     order: int = Field(ge=0)
     location: float
     scale: float = Field(gt=0)
@@ -92,10 +97,16 @@ class Splits(_Frozen):
     holdout: int
 
 
+class ManifestFormat(BaseModel):
+    """The format alone, of a manifest of any."""
+
+    format: int
+
+
 class Manifest(_Frozen):
     """Everything in an artifact but the numbers."""
 
-    format: Literal[1] = 1
+    format: Literal[2] = 2
     scope: str
     model_name: str
     n_layers: int

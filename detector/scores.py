@@ -1,4 +1,4 @@
-"""Scores of trajectories: pure functions beneath, one fitted object above.
+"""Scores of trajectories: pure functions beneath, a table of named scores above.
 
 Higher = more OOD. A function takes a batch and returns one number a trajectory:
 
@@ -6,13 +6,15 @@ Higher = more OOD. A function takes a batch and returns one number a trajectory:
 - `volatility`: TV score, the mean absolute change of a distance from layer to layer.
 - `reference_distances`: the distance in the code released with the TV paper.
 
-`FittedScore` binds one of them to what it learned from the fit split.
+A `Score` makes a named score of them; `SCORES` is the table of all there are. Fitted, it is a
+`FittedScore`: the score, an order, and the Gaussians it learned from the fit split.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, ClassVar, Generic, TypeVar
 
 import torch
 from torch import Tensor
@@ -21,6 +23,8 @@ from detector.confidence import coe_c, coe_r
 from detector.errors import CalibrationError
 from detector.gaussian import DiagonalGaussians, GaussianFits, LayerGaussians
 from detector.trajectory import difference
+
+Gaussians = LayerGaussians | DiagonalGaussians
 
 ORDERS = range(6)
 """Orders of differential smoothing, k = 0..5 (arXiv 2405.14039)."""
@@ -61,57 +65,164 @@ def reference_distances(trajectories: Tensor, gaussians: DiagonalGaussians, orde
     return distances.float()
 
 
-ScoreName = Literal["mahalanobis", "mahalanobis-last", "tv-paper", "tv-reference", "coe-r", "coe-c"]
-SCORE_NAMES: tuple[ScoreName, ...] = get_args(ScoreName)
+_G = TypeVar("_G", LayerGaussians, DiagonalGaussians, None)
+
+
+@dataclass(frozen=True)
+class Score(Generic[_G]):
+    """A score before it is fitted: what it needs, and how it is computed.
+
+    `kind` is that of the Gaussians it measures against, None if it needs none; `orders` are
+    those of differential smoothing that it has. `summarise` makes the score (n,) of the
+    distances (n, planes), or of the trajectories themselves where there are no Gaussians; it
+    takes `fewest_distances` of them.
+    """
+
+    kind: ClassVar[type[Gaussians] | None]
+    orders: ClassVar[range] = range(1)
+
+    name: str
+    summarise: Callable[[Tensor], Tensor]
+    fewest_distances: int = 1
+
+    def fewest_layers(self, order: int) -> int:
+        """The least L of trajectories (L + 1, d) that can carry the score at this order."""
+        return 1
+
+    def fit(self, gaussians: GaussianFits, order: int = 0) -> FittedScore:
+        """Take what the score needs from one look's Gaussians.
+
+        `order` is that of differential smoothing. Raises CalibrationError when the
+        trajectories cannot carry the score, or the score does not have the order.
+        """
+        if order not in self.orders:
+            raise CalibrationError(
+                f"score {self.name!r} has no order {order}: leave the order out", param="order"
+            )
+        if gaussians.n_layers < self.fewest_layers(order):
+            raise CalibrationError(self._too_few(gaussians.n_layers, order), param="score")
+        return FittedScore(self, order, self._take(gaussians, order))
+
+    def _too_few(self, n_layers: int, order: int) -> str:
+        return (
+            f"score {self.name!r} of order {order} needs L >= {self.fewest_layers(order)} layers "
+            f"and the model has L = {n_layers}: use a lower order"
+        )
+
+    def _take(self, gaussians: GaussianFits, order: int) -> _G:
+        raise NotImplementedError
+
+    def distances(self, trajectories: Tensor, gaussians: _G, order: int) -> Tensor:
+        """(n, L + 1, d) -> the distances that the score sums up, (n, planes)."""
+        raise NotImplementedError
+
+    def summary(self, trajectories: Tensor, distances: Tensor) -> Tensor:
+        """The score (n,) of trajectories whose `distances` are known."""
+        return self.summarise(distances)
+
+
+class _OfLayers(Score[LayerGaussians]):
+    """Distances of every layer, or of the differences of layers, under Ledoit-Wolf covariances."""
+
+    kind = LayerGaussians
+    orders = ORDERS
+
+    def fewest_layers(self, order: int) -> int:
+        return max(1, order + self.fewest_distances - 1)
+
+    def _take(self, gaussians: GaussianFits, order: int) -> LayerGaussians:
+        return gaussians.of_order(order)
+
+    def distances(self, trajectories: Tensor, gaussians: LayerGaussians, order: int) -> Tensor:
+        return gaussians.distances(difference(trajectories, order))
+
+
+class _OfTheLastLayer(Score[LayerGaussians]):
+    """The last layer's distance alone."""
+
+    kind = LayerGaussians
+
+    def _take(self, gaussians: GaussianFits, order: int) -> LayerGaussians:
+        return gaussians.last
+
+    def distances(self, trajectories: Tensor, gaussians: LayerGaussians, order: int) -> Tensor:
+        return gaussians.distances(trajectories[:, -1:])
+
+
+class _AsReleased(Score[DiagonalGaussians]):
+    """`reference_distances`."""
+
+    kind = DiagonalGaussians
+    orders = ORDERS
+
+    def fewest_layers(self, order: int) -> int:
+        return _REFERENCE_MAX_ORDER + 1 + self.fewest_distances
+
+    def _too_few(self, n_layers: int, order: int) -> str:
+        return (
+            f"score {self.name!r} compares layers 1..L-6 and the model has L = {n_layers}: use "
+            "'tv-paper'"
+        )
+
+    def _take(self, gaussians: GaussianFits, order: int) -> DiagonalGaussians:
+        if not bool((gaussians.diagonal.variance[1:] > 0).all()):
+            raise CalibrationError(
+                f"score {self.name!r} divides by each coordinate's variance, and one is 0 in "
+                "the fit split: collect more questions or use 'tv-paper'",
+                param="score",
+            )
+        return gaussians.diagonal
+
+    def distances(self, trajectories: Tensor, gaussians: DiagonalGaussians, order: int) -> Tensor:
+        return reference_distances(trajectories, gaussians, order)
+
+
+class _WithoutGaussians(Score[None]):
+    """A function of one trajectory: it measures no distances and has none, (n, 0)."""
+
+    kind = None
+
+    def _take(self, gaussians: GaussianFits, order: int) -> None:
+        return None
+
+    def distances(self, trajectories: Tensor, gaussians: None, order: int) -> Tensor:
+        return trajectories.new_empty(len(trajectories), 0)
+
+    def summary(self, trajectories: Tensor, distances: Tensor) -> Tensor:
+        return self.summarise(trajectories)
+
+
+_ALL: tuple[Score[Any], ...] = (
+    _OfLayers("mahalanobis", mean_distance),
+    _OfTheLastLayer("mahalanobis-last", mean_distance),
+    _OfLayers("tv-paper", volatility, fewest_distances=2),
+    _AsReleased("tv-reference", volatility, fewest_distances=2),
+    _WithoutGaussians("coe-r", coe_r),
+    _WithoutGaussians("coe-c", coe_c),
+)
+SCORES: Mapping[str, Score[Any]] = {score.name: score for score in _ALL}
+"""Every score by its name.
+
+"mahalanobis": `mean_distance` under Ledoit-Wolf covariances (per layer: Lee et al., 2018,
+arXiv 1807.03888; the mean over layers is ours). "mahalanobis-last": the last layer's distance
+alone; at the look "prompt-mean" it is the input-embedding baseline, at "end" the
+output-embedding one (Ren et al., 2023, arXiv 2209.15558). "tv-paper": `volatility` of the same
+distances as "mahalanobis", the paper's definition. "tv-reference": `volatility` of
+`reference_distances`, the paper's released code. "coe-r", "coe-c": see `detector.confidence`.
+"""
 
 
 @dataclass(frozen=True)
 class FittedScore:
-    """A score and the in-distribution Gaussians it measures against, if it has any.
+    """A score at an order and the in-distribution Gaussians it measures against, if any."""
 
-    "mahalanobis": `mean_distance` under Ledoit-Wolf covariances (per layer: Lee et al.,
-    2018, arXiv 1807.03888; the mean over layers is ours). "mahalanobis-last": the last
-    layer's distance alone; at the look "prompt-mean" it is the input-embedding baseline, at
-    "end" the output-embedding one (Ren et al., 2023, arXiv 2209.15558). "tv-paper":
-    `volatility` of the same distances, the paper's definition. "tv-reference": `volatility`
-    of `reference_distances`, the paper's released code. "coe-r", "coe-c": see
-    `detector.confidence`.
-    """
-
-    name: ScoreName
+    definition: Score[Any]
     order: int
-    gaussians: LayerGaussians | DiagonalGaussians | None
+    gaussians: Gaussians | None
 
-    @classmethod
-    def fit(cls, name: ScoreName, gaussians: GaussianFits, order: int = 0) -> FittedScore:
-        """Take what the score needs from one look's Gaussians.
-
-        `order` is that of differential smoothing. Raises CalibrationError when the
-        trajectories cannot carry the score, or the score has no orders.
-        """
-        if order and name in ("mahalanobis-last", "coe-r", "coe-c"):
-            raise CalibrationError(
-                f"score {name!r} has no order {order}: leave the order out", param="order"
-            )
-        if name in ("coe-r", "coe-c"):
-            return cls(name, 0, None)
-        if name == "mahalanobis-last":
-            return cls(name, 0, gaussians.last)
-        if name != "tv-reference":
-            return cls(name, order, gaussians.of_order(order))
-        if gaussians.n_layers < 8:
-            raise CalibrationError(
-                f"score 'tv-reference' compares layers 1..L-6 and the model has L = "
-                f"{gaussians.n_layers}: use 'tv-paper'",
-                param="score",
-            )
-        if not bool((gaussians.diagonal.variance[1:] > 0).all()):
-            raise CalibrationError(
-                "score 'tv-reference' divides by each coordinate's variance, and one is 0 in "
-                "the fit split: collect more questions or use 'tv-paper'",
-                param="score",
-            )
-        return cls(name, order, gaussians.diagonal)
+    @property
+    def name(self) -> str:
+        return self.definition.name
 
     def score(self, trajectories: Tensor) -> Tensor:
         """(n, L + 1, d) -> scores (n,)."""
@@ -123,18 +234,8 @@ class FittedScore:
         Equal for scores of one order that share their Gaussians. A score that measures no
         distances has none: (n, 0).
         """
-        if self.gaussians is None:
-            return trajectories.new_empty(len(trajectories), 0)
-        if isinstance(self.gaussians, DiagonalGaussians):
-            return reference_distances(trajectories, self.gaussians, self.order)
-        if self.name == "mahalanobis-last":
-            return self.gaussians.distances(trajectories[:, -1:])
-        return self.gaussians.distances(difference(trajectories, self.order))
+        return self.definition.distances(trajectories, self.gaussians, self.order)
 
     def summary(self, trajectories: Tensor, distances: Tensor) -> Tensor:
         """The score (n,) of trajectories whose `distances` are known."""
-        if self.name == "coe-r":
-            return coe_r(trajectories)
-        if self.name == "coe-c":
-            return coe_c(trajectories)
-        return (volatility if self.name.startswith("tv-") else mean_distance)(distances)
+        return self.definition.summary(trajectories, distances)

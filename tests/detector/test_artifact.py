@@ -1,24 +1,32 @@
 """Artifacts: saved and loaded whole, or refused with a reason."""
 
 import json
+import subprocess
+import sys
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
+from torch import Tensor
 
 from detector import artifact as artifacts
+from detector import conformal
 from detector.artifact import Artifact
 from detector.detector import Detector, Part
 from detector.errors import ArtifactError, ArtifactMismatchError, CorruptArtifactError
+from detector.manifest import GroupManifest
 from detector.planes import Planes
-from detector.scores import SCORE_NAMES, FittedScore
+from detector.scores import SCORES, FittedScore
 from detector.trajectory import PROMPT
 from tests.detector.test_detector import fitted, trajectories
 
 
-@pytest.mark.parametrize("score", SCORE_NAMES)
+@pytest.mark.parametrize("score", SCORES)
 def test_round_trip_judges_alike(artifact: Artifact, tmp_path: Path, score: str) -> None:
     detector = fitted(score=score)
     looks = artifacts.look_manifests(detector)
@@ -61,6 +69,130 @@ def test_every_flipped_byte_is_noticed(artifact: Artifact, tmp_path: Path) -> No
             artifacts.load(path)
 
 
+def rewritten(
+    path: Path, tensors: dict[str, Tensor] | None = None, manifest: dict[str, Any] | None = None
+) -> None:
+    """Change a file's tensors or its manifest, and leave its digest as it is."""
+    with safe_open(path, framework="pt") as file:
+        metadata = dict(file.metadata())
+    kept = json.loads(metadata["manifest"]) | (manifest or {})
+    stored = load_tensors(path.read_bytes()) if tensors is None else tensors
+    path.write_bytes(save_tensors(stored, metadata | {"manifest": json.dumps(kept)}))
+
+
+def signed(path: Path, manifest: dict[str, Any]) -> None:
+    """Write another manifest to a file, with the digest that it then has."""
+    text, stored = json.dumps(manifest), load_tensors(path.read_bytes())
+    digest = artifacts._digest(text, stored)
+    path.write_bytes(save_tensors(stored, {"manifest": text, "digest": digest}))
+
+
+def test_the_same_bytes_as_another_tensor_are_noticed(artifact: Artifact, tmp_path: Path) -> None:
+    path = tmp_path / "a.safetensors"
+    artifact.save(path)
+    tensors = load_tensors(path.read_bytes())
+    mean, calibration = tensors["look.0.mean"], tensors["calibration"]
+    # Named so that it is sorted where it was.
+    renamed = {"look.0.meant" if name == "look.0.mean" else name: tensors[name] for name in tensors}
+    for changed in (
+        tensors | {"look.0.mean": mean.view(torch.int32)},
+        tensors | {"look.0.mean": mean.view(1, *mean.shape)},
+        tensors | {"calibration": calibration.view(torch.int64)},
+        tensors | {"calibration": calibration.view(-1, 1)},
+        renamed,
+    ):
+        rewritten(path, changed)
+        with pytest.raises(CorruptArtifactError, match="its digest differs from its content"):
+            artifacts.load(path)
+    rewritten(path, tensors)
+    assert artifacts.load(path).id == artifact.id
+
+
+@pytest.mark.parametrize(
+    "changed", [{"alpha": 0.2}, {"scope": "another"}, {"format": 1}, {"looks": []}], ids=str
+)
+def test_another_manifest_is_noticed(
+    artifact: Artifact, tmp_path: Path, changed: dict[str, Any]
+) -> None:
+    path = tmp_path / "a.safetensors"
+    artifact.save(path)
+    rewritten(path, manifest=changed)
+    with pytest.raises(CorruptArtifactError, match="its digest differs from its content"):
+        artifacts.load(path)
+
+
+def test_id_is_that_of_all_its_content(artifact: Artifact) -> None:
+    detector, manifest = artifact.detector, artifact.manifest
+    other = Artifact.of(detector, manifest.model_copy(update={"scope": "another"}))
+    shifted = Artifact.of(replace(detector, calibration=detector.calibration + 1), manifest)
+    assert len({artifact.id, other.id, shifted.id}) == 3
+    assert len(artifact.id) == 12
+
+
+def test_fields_that_came_later_may_be_missing(artifact: Artifact, tmp_path: Path) -> None:
+    path = tmp_path / "a.safetensors"
+    artifact.save(path)
+    manifest = json.loads(artifact.manifest.model_dump_json())
+    del manifest["groups"], manifest["context"]["sampling"]["min_tokens"]
+    signed(path, manifest)
+    loaded = artifacts.load(path)
+    assert loaded.manifest == artifact.manifest
+    assert loaded.id != artifact.id
+
+
+@pytest.mark.parametrize("written", [1, 99])
+def test_another_format_is_named(artifact: Artifact, tmp_path: Path, written: int) -> None:
+    path = tmp_path / "a.safetensors"
+    artifact.save(path)
+    manifest = json.loads(artifact.manifest.model_dump_json()) | {"format": written}
+    del manifest["fingerprint"]["config"]
+    signed(path, manifest)
+    with pytest.raises(ArtifactError) as caught:
+        artifacts.load(path)
+    assert type(caught.value) is ArtifactError
+    assert caught.value.message == (
+        f"artifact {str(path)!r} is of format {written}, which this version does not read: make "
+        "it again with `trajguard fit`"
+    )
+
+
+@pytest.mark.parametrize(
+    ("changed", "name"),
+    [({"score": "tv-later"}, "prompt:tv-later"), ({"order": 6}, "prompt:mahalanobis:6")],
+)
+def test_an_unknown_score_is_named(
+    artifact: Artifact, tmp_path: Path, changed: dict[str, Any], name: str
+) -> None:
+    path = tmp_path / "a.safetensors"
+    artifact.save(path)
+    manifest = json.loads(artifact.manifest.model_dump_json())
+    manifest["looks"][0] |= changed
+    signed(path, manifest)
+    with pytest.raises(ArtifactError, match="a score that this version does not know") as caught:
+        artifacts.load(path)
+    assert f"judges by {name!r}," in caught.value.message
+
+
+def test_groups_are_loaded_as_they_were_saved(artifact: Artifact, tmp_path: Path) -> None:
+    scores = artifact.detector.calibration
+    groups = {"long": scores[::2].clone(), "another": scores[1::2].clone()}
+    listed = tuple(GroupManifest(name=name, n_conformal=len(groups[name])) for name in groups)
+    path = tmp_path / "a.safetensors"
+    Artifact.of(
+        replace(artifact.detector, groups=groups),
+        artifact.manifest.model_copy(update={"groups": listed}),
+    ).save(path)
+    loaded = artifacts.load(path).detector
+    assert list(loaded.groups) == ["long", "another"]
+    assert all(torch.equal(loaded.groups[name], groups[name]) for name in groups)
+    assert loaded.threshold_of("long") == conformal.threshold(groups["long"], loaded.alpha)
+
+
+def test_manifests_are_read_without_torch() -> None:
+    program = "import sys, detector.manifest; sys.exit('torch' in sys.modules)"
+    subprocess.run([sys.executable, "-c", program], check=True)
+
+
 @pytest.mark.parametrize("size", [0, 7, 100, 5000])
 def test_truncated_files_are_noticed(artifact: Artifact, tmp_path: Path, size: int) -> None:
     path = tmp_path / "a.safetensors"
@@ -70,20 +202,18 @@ def test_truncated_files_are_noticed(artifact: Artifact, tmp_path: Path, size: i
         artifacts.load(path)
 
 
-def test_other_safetensors_and_newer_formats_are_refused(
-    artifact: Artifact, tmp_path: Path
-) -> None:
+def test_other_safetensors_are_refused(artifact: Artifact, tmp_path: Path) -> None:
     path = tmp_path / "a.safetensors"
     path.write_bytes(save_tensors({"weight": torch.zeros(3)}))
     with pytest.raises(CorruptArtifactError, match="no artifact"):
         artifacts.load(path)
     artifact.save(path)
-    tensors = load_tensors(path.read_bytes())
-    manifest = json.loads(artifact.manifest.model_dump_json()) | {"format": 99}
-    metadata = {"manifest": json.dumps(manifest), "digest": "0"}
-    path.write_bytes(save_tensors(tensors, metadata))
-    with pytest.raises(CorruptArtifactError):
-        artifacts.load(path)
+    for manifest in ("no JSON", "[]", "{}"):
+        stored = load_tensors(path.read_bytes())
+        metadata = {"manifest": manifest, "digest": artifacts._digest("{}", stored)}
+        path.write_bytes(save_tensors(stored, metadata))
+        with pytest.raises(CorruptArtifactError, match="no artifact"):
+            artifacts.load(path)
 
 
 def test_missing_and_unwritable_paths(artifact: Artifact, tmp_path: Path) -> None:

@@ -55,6 +55,30 @@ def test_too_few_questions_names_how_many_would_do(alpha: float, guarantee: Guar
         conformal.rank(needed - 1, alpha / 10, guarantee)
 
 
+def test_threshold_is_the_k_th_largest() -> None:
+    calibration = torch.arange(1.0, 101)
+    # floor(0.05 * 101) = 5: 96 is the fifth largest of 1..100.
+    assert conformal.threshold(calibration, 0.05) == 96
+    k = conformal.rank(100, 0.05, "pac")
+    assert conformal.threshold(calibration, 0.05, "pac") == 101 - k > 96
+    assert conformal.smallest_alpha(100) == 1 / 101
+    assert conformal.threshold(calibration, conformal.smallest_alpha(100)) == 100
+
+
+def test_a_rounding_error_costs_no_rank() -> None:
+    """0.29 * 100 is 28.999999999999996 in floats."""
+    assert 0.29 * 100 < 29
+    assert conformal.rank(99, 0.29) == 29
+    assert conformal.rank(98, 0.29) == 28
+
+
+def test_too_few_questions_says_whose() -> None:
+    with pytest.raises(TooFewQuestionsError, match="with 5 conformal questions: collect at least"):
+        conformal.rank(5, 0.05)
+    with pytest.raises(TooFewQuestionsError, match="5 conformal questions of group 'a': collect"):
+        conformal.rank(5, 0.05, "marginal", "of group 'a'")
+
+
 def test_realised_false_alarms_follow_the_beta_law() -> None:
     n, alpha, draws = 199, 0.05, 4000
     k = conformal.rank(n, alpha)

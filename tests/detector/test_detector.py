@@ -4,11 +4,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from detector.detector import Detector, Part
+from detector.detector import MIN_TRAJECTORIES, Detector, Part, fit_look
 from detector.errors import CalibrationError, TooFewQuestionsError
-from detector.groups import Grouping
+from detector.gaussian import LayerGaussians
 from detector.planes import Planes
-from detector.scores import ORDERS, SCORE_NAMES, ScoreName
+from detector.scores import ORDERS, SCORES
 from detector.trajectory import (
     END,
     PROMPT,
@@ -19,7 +19,6 @@ from detector.trajectory import (
     parse_look,
     stage,
 )
-from detector.verdict import LookScore
 
 N_PLANES, D = 10, 8
 
@@ -29,8 +28,7 @@ def trajectories(n: int, seed: int, shift: float = 0.0) -> Tensor:
     return torch.randn(n, N_PLANES, D, generator=generator).cumsum(1) + shift
 
 
-def orders_of(score: ScoreName) -> range:
-    return ORDERS if score in ("mahalanobis", "tv-paper", "tv-reference") else range(1)
+EVERY_PART = [Part(PROMPT, name, order) for name, score in SCORES.items() for order in score.orders]
 
 
 def planes(n: int, seed: int) -> Planes:
@@ -41,7 +39,7 @@ def fitted(score: str = "mahalanobis", alpha: float = 0.05, n: int = 200) -> Det
     return Detector.fit(
         {PROMPT: planes(n, 0), 4: planes(n, 1)},
         {PROMPT: planes(n, 2), 4: planes(n, 3)},
-        parts=[Part(PROMPT, score), Part(4, score)],  # type: ignore[arg-type]
+        parts=[Part(PROMPT, score), Part(4, score)],
         alpha=alpha,
     )
 
@@ -76,31 +74,49 @@ def test_false_alarms_stay_at_alpha_over_all_looks() -> None:
     assert flagged / total == pytest.approx(alpha, abs=0.0165)
 
 
-def test_verdict_says_when_and_why() -> None:
-    detector = fitted()
-    (inside,) = detector.score(PROMPT, trajectories(1, 50) * 0.1)
-    (outside,) = detector.score(4, trajectories(1, 51, shift=40.0))
-    early = detector.judge(inside)
-    assert (early.is_ood, early.stage) == (False, "prompt")
-    assert early.p_value is not None
-    assert early.p_value > 0.05
-    late = detector.judge([*inside, *outside])
-    assert (late.is_ood, late.stage) == (True, "response")
-    assert late.score == outside[0].score
-    assert late.p_value == pytest.approx(1 / 201)
-    assert late.threshold == detector.threshold
-    assert len(outside[0].distances) == N_PLANES
+@pytest.mark.parametrize("rank", [None, 3])
+def test_scores_are_standardised_by_the_rows_held_out(rank: int | None) -> None:
+    """0 is the median and 1 the 95 % point of every fifth row, by Gaussians of the others."""
+    rows = trajectories(203, 0)
+    (fitted_look,) = fit_look(PROMPT, [Part(PROMPT)], Planes.of(rows), rank)
+    held_out = torch.arange(203) % 5 == 0
+    raw = LayerGaussians.fit(rows[~held_out].unbind(1), rank).distances(rows[held_out]).mean(1)
+    assert len(raw) == 41
+    # Of 41 sorted values, the 20th and the 38th from 0 lie at 20 / 40 and at 38 / 40.
+    median, upper = raw.sort().values[[20, 38]]
+    assert fitted_look.location == float(median)
+    assert fitted_look.standardise(torch.stack([median, upper])).tolist() == [0, 1]
+    everything = LayerGaussians.fit(rows.unbind(1), rank)
+    assert torch.equal(fitted_look.score.distances(rows), everything.distances(rows))
 
 
-def test_excluded_looks_do_not_count() -> None:
-    detector = fitted()
-    high = LookScore(4, "mahalanobis", 1e9, 1e9, (), excluded="the sampling was not calibrated")
-    low = LookScore(PROMPT, "mahalanobis", 0.0, -5.0, ())
-    verdict = detector.judge([low, high])
-    assert (verdict.is_ood, verdict.score, verdict.stage) == (False, -5.0, "prompt")
-    nothing = detector.judge([high])
-    assert (nothing.is_ood, nothing.score, nothing.p_value) == (None, None, None)
-    assert nothing.looks == (high,)
+def test_as_many_trajectories_as_a_look_needs() -> None:
+    (_,) = fit_look(PROMPT, [Part(PROMPT)], planes(MIN_TRAJECTORIES, 0), rank=None)
+    with pytest.raises(CalibrationError, match="has 9 trajectories and needs at least 10"):
+        fit_look(PROMPT, [Part(PROMPT)], planes(MIN_TRAJECTORIES - 1, 0), rank=None)
+
+
+def test_rank_caps_the_covariances() -> None:
+    ranks = []
+    for rank in (3, None):
+        detector = Detector.fit({PROMPT: planes(99, 0)}, {PROMPT: planes(99, 1)}, rank=rank)
+        gaussians = detector.looks[0].score.gaussians
+        assert isinstance(gaussians, LayerGaussians)
+        ranks.append(gaussians.rank)
+    assert ranks == [3, D - 1]
+
+
+@pytest.mark.parametrize("part", EVERY_PART, ids=str)
+def test_parts_are_read_as_they_are_written(part: Part) -> None:
+    assert Part.parse(str(part)) == part
+
+
+def test_parts_that_are_none() -> None:
+    assert Part.parse("prompt") == Part(PROMPT, "mahalanobis", 0)
+    assert Part.parse("4::2") == Part(4, "mahalanobis", 2)
+    for text in ("prompt:tv", "prompt:tv-paper:6", "prompt:tv-paper:-1", "prompt:tv-paper:x"):
+        with pytest.raises(CalibrationError, match="is no score at a look: write LOOK:SCORE"):
+            Part.parse(text)
 
 
 def test_alpha_changes_without_the_model() -> None:
@@ -127,6 +143,31 @@ def test_responses_that_end_before_a_look_are_left_out() -> None:
     assert alone.tolist() == pytest.approx(expected)
 
 
+def test_decision_is_on_the_largest_score_of_any_look() -> None:
+    parts = [Part(PROMPT), Part(PROMPT, "coe-r"), Part(4, "tv-paper", 1), Part(4, "coe-c")]
+    detector = Detector.fit(
+        {PROMPT: planes(100, 0), 4: planes(100, 1)},
+        {PROMPT: planes(100, 2), 4: planes(100, 3)},
+        parts=parts,
+    )
+    new = {PROMPT: planes(30, 4), 4: planes(30, 5)}
+    by_look = [detector.score(look, next(rows.batches())) for look, rows in new.items()]
+    largest = [
+        max(score.score for scores in row for score in scores) for row in zip(*by_look, strict=True)
+    ]
+    assert detector.maxima(new).tolist() == largest
+
+
+def test_looks_are_kept_in_the_order_in_which_they_are_met() -> None:
+    """Whatever the order asked for; scores at one look stay in theirs."""
+    parts = [Part(END), Part(4, "coe-c"), Part(4), Part(PROMPT), Part(PROMPT_MEAN)]
+    fit, conformal = (
+        {part.look: planes(60, seed + 1 + part.look) for part in parts} for seed in (0, 10)
+    )
+    detector = Detector.fit(fit, conformal, parts=parts)
+    assert [fitted.part for fitted in detector.looks] == [parts[n] for n in (4, 3, 1, 2, 0)]
+
+
 def test_fit_says_what_is_missing() -> None:
     few = {PROMPT: planes(9, 0)}
     with pytest.raises(CalibrationError, match="has 9 trajectories and needs at least 10"):
@@ -141,7 +182,7 @@ def test_fit_says_what_is_missing() -> None:
 
 def test_scores_at_a_look_share_what_they_measure() -> None:
     """All scores at once equal each alone, and a Gaussian is kept once."""
-    parts = [Part(PROMPT, name, order) for name in SCORE_NAMES for order in orders_of(name)]
+    parts = EVERY_PART
     together = Detector.fit({PROMPT: planes(100, 0)}, {PROMPT: planes(100, 1)}, parts=parts, rank=4)
     new = trajectories(3, 2)
     expected = []
@@ -158,7 +199,7 @@ def test_scores_at_a_look_share_what_they_measure() -> None:
 
 def test_everything_that_scores_need_moves_to_a_device() -> None:
     """On the device that holds no numbers, tensors of two devices do not meet either."""
-    parts = [Part(PROMPT, score, order) for score in SCORE_NAMES for order in orders_of(score)]
+    parts = EVERY_PART
     fit, conformal = {PROMPT: planes(60, 0)}, {PROMPT: planes(40, 1)}
     detector = Detector.fit(fit, conformal, parts=parts)
     moved = detector.to(torch.device("meta"))
@@ -199,50 +240,3 @@ def test_looks_have_one_name_each() -> None:
     assert stage(4) == stage(END) == "response"
     assert looks_due(frozenset({PROMPT, 4, END}), 4, finished=True) == [4, END]
     assert looks_due(frozenset({PROMPT, 4, END}), 3, finished=False) == []
-
-
-def test_groups_keep_alpha_each_on_its_own() -> None:
-    """One group's scores are spread twice as wide: a threshold for all would flag it alone."""
-    generator = torch.Generator().manual_seed(0)
-
-    def draw(n: int, scale: float) -> Tensor:
-        return scale * torch.randn(n, N_PLANES, D, generator=generator)
-
-    n, alpha = 199, 0.1
-    fit, both = (Planes.of(torch.cat([draw(n, 1.0), draw(n, 2.0)])) for _ in range(2))
-    detector = Detector.fit(
-        {PROMPT: fit},
-        {PROMPT: both},
-        groups=["narrow"] * n + ["wide"] * n,
-        alpha=alpha,
-    )
-    rates = {}
-    for name, scale in (("narrow", 1.0), ("wide", 2.0)):
-        (*scored,) = detector.score(PROMPT, draw(1000, scale))
-        verdicts = [detector.judge(looks, name) for looks in scored]
-        assert all(verdict.group == name for verdict in verdicts)
-        assert verdicts[0].threshold == detector.threshold_of(name)
-        rates[name] = sum(bool(verdict.is_ood) for verdict in verdicts) / 1000
-    # Beta(20, 180) has a standard deviation of 0.021, 1,000 draws add 0.0095: 0.023, times 4.
-    assert rates == pytest.approx({"narrow": alpha, "wide": alpha}, abs=0.092)
-    together = [detector.judge(looks).is_ood for looks in detector.score(PROMPT, draw(1000, 1.0))]
-    assert sum(map(bool, together)) < 10
-    unknown = detector.judge(detector.score(PROMPT, draw(1, 1.0))[0], "no such group")
-    assert (unknown.group, unknown.threshold) == (None, detector.threshold)
-    with pytest.raises(TooFewQuestionsError, match="199 conformal questions of group 'narrow'"):
-        detector.at(0.004, "marginal")
-
-
-def test_groups_by_length_and_by_field() -> None:
-    by_length = Grouping(by="length", edges=(3, 5))
-    names = [by_length.group_of("w " * n, {}) for n in (2, 3, 4, 5, 9)]
-    assert names == [
-        "under 3 words",
-        "3 to 4 words",
-        "3 to 4 words",
-        "5 words and over",
-        "5 words and over",
-    ]
-    by_route = Grouping(by="route")
-    assert by_route.group_of("any", {"route": "a"}) == "a"
-    assert by_route.group_of("any", {}) is None

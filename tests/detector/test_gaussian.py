@@ -8,7 +8,8 @@ from sklearn.covariance import LedoitWolf
 from torch import Tensor
 
 from detector.errors import CalibrationError
-from detector.gaussian import LayerGaussians, ledoit_wolf_shrinkage
+from detector.gaussian import GaussianFits, LayerGaussians, ledoit_wolf_shrinkage
+from detector.planes import Planes
 
 
 def rows(n: int, d: int, seed: int = 0) -> Tensor:
@@ -109,6 +110,54 @@ def test_a_plane_that_does_not_vary_adds_no_distance() -> None:
     torch.testing.assert_close(smoothed.distances(step), expected, rtol=1e-3, atol=0)
 
 
+def test_what_varies_by_rounding_alone_does_not_vary() -> None:
+    up = torch.rand(30, 16, generator=torch.Generator().manual_seed(0)) < 0.5
+    plain = torch.full((30, 16), 0.1)
+    rounded = LayerGaussians.fit([torch.where(up, plain.nextafter(torch.tensor(1.0)), plain)])
+    assert float(rounded.variance) == 0
+    assert torch.equal(rounded.distances(rows(4, 16)[:, None]), torch.zeros(4, 1))
+    assert float(LayerGaussians.fit([torch.where(up, plain * (1 + 1e-5), plain)]).variance) > 0
+
+
 def test_too_few_rows_are_refused() -> None:
     with pytest.raises(CalibrationError, match="2 trajectories in the fit split"):
         LayerGaussians.fit([rows(2, 4)])
+
+
+def test_a_difference_has_twice_the_rank() -> None:
+    """A fit's rank caps a layer's low-rank part, and twice the rank that of a difference's."""
+    trajectories = torch.stack([rows(60, 24, seed=plane) for plane in range(4)], 1)
+    fits = GaussianFits(Planes.of(trajectories), rank=5)
+    assert [fits.of_order(order).rank for order in range(3)] == [5, 10, 10]
+    assert fits.last.rank == 5
+    expected = LayerGaussians.fit(trajectories.unbind(1), 5).difference(2, 10)
+    step = trajectories[:3].diff(n=2, dim=1)
+    assert torch.equal(fits.of_order(2).distances(step), expected.distances(step))
+    whole = GaussianFits(Planes.of(trajectories))
+    assert [whole.of_order(order).rank for order in range(3)] == [23, 23, 23]
+    assert whole.last.rank == 23
+    assert whole.n_layers == 3
+
+
+def test_gaussians_are_fitted_once() -> None:
+    trajectories = torch.stack([rows(60, 24, seed=plane) for plane in range(4)], 1)
+    fits = GaussianFits(Planes.of(trajectories), rank=5)
+    assert fits.of_order(1) is fits.of_order(1)
+    assert fits.last is fits.last
+    assert fits.diagonal is fits.diagonal
+    torch.testing.assert_close(fits.last.mean[0], trajectories[:, 3].mean(0))
+
+
+@pytest.mark.parametrize(("n", "d"), [(5, 40), (40, 5), (3, 3)])
+def test_full_rank_is_one_below_the_smaller_side(n: int, d: int) -> None:
+    """n centred rows span n - 1 directions, and one direction is left for the variance c."""
+    assert LayerGaussians.fit([rows(n, d)]).rank == min(n, d) - 1
+    constant = LayerGaussians.fit([torch.full((n, d), 0.1)])
+    assert constant.rank == min(n, d) - 1
+    assert float(constant.variance) == 0
+
+
+def test_shrinkage_lies_between_0_and_1() -> None:
+    assert ledoit_wolf_shrinkage(torch.eye(6).double() - 1 / 6) == 1
+    few = rows(4, 50).double()
+    assert 0 < ledoit_wolf_shrinkage(few - few.mean(0)) <= 1

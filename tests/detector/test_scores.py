@@ -11,11 +11,12 @@ import torch
 from detector.errors import CalibrationError
 from detector.gaussian import DiagonalGaussians, GaussianFits, LayerGaussians
 from detector.planes import Planes
-from detector.scores import ORDERS, SCORE_NAMES, FittedScore, mean_distance, volatility
+from detector.scores import ORDERS, SCORES, mean_distance, volatility
 from detector.trajectory import difference
 
 Array = npt.NDArray[np.float64]
 N_PLANES, D = 14, 12
+GENERATOR = torch.Generator()
 
 
 def trajectories(n: int, seed: int) -> torch.Tensor:
@@ -48,7 +49,7 @@ def naive_reference(fit: Array, trajectory: Array, order: int, max_order: int = 
 @pytest.mark.parametrize("order", ORDERS)
 def test_reference_variant_equals_the_released_definition(order: int) -> None:
     fit, new = trajectories(50, 0), trajectories(8, 1)
-    fitted = FittedScore.fit("tv-reference", gaussians_of(fit), order)
+    fitted = SCORES["tv-reference"].fit(gaussians_of(fit), order)
     scores, distances = fitted.score(new), fitted.distances(new)
     assert distances.shape == (8, N_PLANES - 7)
     for score, trajectory in zip(scores, new, strict=True):
@@ -59,7 +60,7 @@ def test_reference_variant_equals_the_released_definition(order: int) -> None:
 @pytest.mark.parametrize("order", ORDERS)
 def test_paper_variant_is_the_volatility_of_smoothed_distances(order: int) -> None:
     fit, new = trajectories(50, 0), trajectories(8, 1)
-    fitted = FittedScore.fit("tv-paper", gaussians_of(fit), order)
+    fitted = SCORES["tv-paper"].fit(gaussians_of(fit), order)
     scores, distances = fitted.score(new), fitted.distances(new)
     gaussians = LayerGaussians.fit(fit.unbind(1)).difference(order)
     f = gaussians.distances(difference(new, order)).double().numpy()
@@ -86,22 +87,80 @@ def test_summaries_by_hand() -> None:
     assert volatility(distances).tolist() == [2.5]
 
 
-@pytest.mark.parametrize("name", [name for name in SCORE_NAMES if not name.startswith("coe-")])
+@pytest.mark.parametrize("name", [name for name, score in SCORES.items() if score.kind])
 def test_a_far_trajectory_scores_higher(name: str) -> None:
     fit = trajectories(80, 0)
-    score = FittedScore.fit(name, gaussians_of(fit))  # type: ignore[arg-type]
+    score = SCORES[name].fit(gaussians_of(fit))
     inside = score.score(trajectories(40, 1))
     outside = score.score(trajectories(40, 2) * 4)
     assert float(outside.min()) > float(inside.median())
 
 
+EVERY_SCORE = [(name, order) for name, score in SCORES.items() for order in score.orders]
+
+
+@pytest.mark.parametrize(("name", "order"), EVERY_SCORE)
+def test_fewest_layers_are_enough_and_one_less_is_refused(name: str, order: int) -> None:
+    score = SCORES[name]
+    # One distance to average, two for one change, and layers 1..L-6 as released.
+    known = {"mahalanobis": max(1, order), "tv-paper": order + 1, "tv-reference": 8}
+    assert score.fewest_layers(order) == known.get(name, 1)
+    n_planes = score.fewest_layers(order) + 1
+    fit, new = (torch.randn(30, n_planes, D, generator=GENERATOR.manual_seed(n)) for n in (0, 1))
+    values = score.fit(gaussians_of(fit), order).score(new)
+    assert values.isfinite().all()
+    assert (values.var() > 0) == (name != "coe-r")
+    with pytest.raises(CalibrationError, match=rf"L = {n_planes - 2}: use"):
+        score.fit(gaussians_of(fit[:, :-1]), order)
+
+
+@pytest.mark.parametrize("name", SCORES)
+def test_orders_that_a_score_has(name: str) -> None:
+    orders = [order for known, order in EVERY_SCORE if known == name]
+    ordered = name in {"mahalanobis", "tv-paper", "tv-reference"}
+    assert orders == ([0, 1, 2, 3, 4, 5] if ordered else [0])
+    without = orders[-1] + 1
+    with pytest.raises(CalibrationError, match=f"{name!r} has no order {without}: leave the"):
+        SCORES[name].fit(gaussians_of(trajectories(9, 0)), without)
+
+
+@pytest.mark.parametrize(("name", "order"), EVERY_SCORE)
+def test_kind_is_that_of_the_gaussians_fitted(name: str, order: int) -> None:
+    score = SCORES[name]
+    gaussians = gaussians_of(trajectories(30, 0), rank=4)
+    fitted = score.fit(gaussians, order)
+    new = trajectories(5, 1)
+    assert fitted.name == score.name == name
+    if score.kind is None:
+        assert fitted.gaussians is None
+        assert fitted.distances(new).shape == (5, 0)
+    else:
+        assert type(fitted.gaussians) is score.kind
+    assert torch.equal(fitted.score(new), fitted.summary(new, fitted.distances(new)))
+
+
+def test_mahalanobis_scores_by_their_distances() -> None:
+    fit, new = trajectories(50, 0), trajectories(8, 1)
+    per_layer = LayerGaussians.fit(fit.unbind(1)).distances(new)
+    gaussians = gaussians_of(fit)
+    mean, last = (SCORES[name].fit(gaussians) for name in ("mahalanobis", "mahalanobis-last"))
+    assert torch.equal(mean.score(new), per_layer.mean(1))
+    torch.testing.assert_close(last.score(new), per_layer[:, -1])
+    assert last.distances(new).shape == (8, 1)
+
+
 def test_reference_variant_says_what_it_cannot_use() -> None:
     with pytest.raises(CalibrationError, match="L = 5"):
-        FittedScore.fit("tv-reference", gaussians_of(trajectories(9, 0)[:, :6]))
+        SCORES["tv-reference"].fit(gaussians_of(trajectories(9, 0)[:, :6]))
     flat = trajectories(9, 0)
-    flat[:, :, 3] = 1
+    flat[:, 4, 3] = 1
     with pytest.raises(CalibrationError, match="one is 0"):
-        FittedScore.fit("tv-reference", gaussians_of(flat))
+        SCORES["tv-reference"].fit(gaussians_of(flat))
+    embedding = trajectories(9, 0)
+    embedding[:, 0] = 1
+    # Layer 0, the same token for all questions, has no part in it.
+    fitted = SCORES["tv-reference"].fit(gaussians_of(embedding))
+    assert fitted.score(trajectories(3, 1)).isfinite().all()
 
 
 def test_diagonal_variance_is_the_population_s() -> None:

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
 import os
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
 import torch
+from torch import Tensor
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
+    PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerFast,
 )
@@ -22,7 +27,27 @@ from detector.manifest import Fingerprint
 from detector.trajectory import LAYER_CONVENTION
 
 DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
-_SAMPLED_ELEMENTS = 4096
+
+_NO_PART_IN_A_PASS = frozenset(
+    """
+    architectures auto_map custom_pipelines finetuning_task id2label label2id name_or_path
+    problem_type task_specific_params tokenizer_class transformers.js_config
+    transformers_version
+    bos_token_id decoder_start_token_id eos_token_id forced_bos_token_id forced_eos_token_id
+    pad_token_id sep_token_id unk_token_id
+    dtype torch_dtype quantization_config attn_implementation experts_implementation use_cache
+    chunk_size_feed_forward gradient_checkpointing output_attentions output_hidden_states
+    pretraining_tp return_dict tie_word_embeddings use_return_dict
+    initializer_range
+    activation_dropout attention_dropout attention_probs_dropout_prob attn_pdrop
+    classifier_dropout dropout embd_pdrop hidden_dropout hidden_dropout_prob layerdrop
+    resid_pdrop
+    do_sample max_length max_new_tokens min_length num_beams repetition_penalty temperature top_p
+    """.split()
+)
+"""Names in a config that no hidden state depends on: what the model is called and made of,
+token ids, how weights are stored and run (their dtype and bytes are digested themselves), how
+it was trained, dropout, which is off, and how tokens are drawn."""
 
 log = logging.getLogger(__name__)
 
@@ -103,28 +128,64 @@ def load_checkpoint(model: str, dtype: str = "auto") -> Checkpoint:
     return Checkpoint.of(model, loaded, tokenizer)
 
 
-@torch.inference_mode()
 def fingerprint(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> Fingerprint:
-    """Digest every parameter by 4,096 evenly spaced elements and the sum of all its bytes.
+    """SHA-256 digests of all that a trajectory depends on: see `Fingerprint`.
 
-    Fast at any size, and a change of a single element changes it.
+    Take it before the model is changed to be run: an engine packs weights away.
     """
-    weights = hashlib.sha256()
-    for name, parameter in sorted(model.named_parameters()):
-        flat = parameter.detach().reshape(-1)
-        stride = max(1, flat.numel() // _SAMPLED_ELEMENTS)
-        sample = flat[::stride].contiguous().cpu()
-        total = int(flat.contiguous().view(torch.uint8).sum(dtype=torch.int64))
-        weights.update(f"{name} {tuple(parameter.shape)} {total}".encode())
-        weights.update(sample.view(torch.uint8).numpy().data)
     template = tokenizer.chat_template
     return Fingerprint(
-        weights=weights.hexdigest(),
+        weights=weights_digest(model),
+        config=_config_digest(model.config),
         tokenizer=_sha256(tokenizer.backend_tokenizer.to_str()),
         chat_template=_sha256(template if isinstance(template, str) else repr(template)),
         dtype=str(model.dtype).removeprefix("torch."),
         layer_convention=LAYER_CONVENTION,
     )
+
+
+def weights_digest(model: torch.nn.Module) -> str:
+    """Of each parameter and persistent buffer, in the order of their names: name, dtype, shape
+    and all bytes. Tied weights count once, under the first of their names.
+
+    Memory for as many tensors as torch has threads, where they are not on the CPU already.
+    """
+    # Without keep_vars each is a new tensor, and none can be told to be tied to another.
+    state = model.state_dict(keep_vars=True)
+    # A module may keep a state of its own kind there too.
+    names = sorted(name for name, value in state.items() if isinstance(value, Tensor))
+    first_names = {id(state[name]): name for name in reversed(names)}
+    tensors = {name: state[name] for name in names if first_names[id(state[name])] == name}
+    # hashlib lets other threads run while it digests.
+    with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+        digests = list(pool.map(_tensor_digest, tensors.values()))
+    lines = [f"{name} {digest}" for name, digest in zip(tensors, digests, strict=True)]
+    return _sha256("\n".join(lines))
+
+
+def _tensor_digest(tensor: Tensor) -> str:
+    content = tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy()
+    digest = hashlib.sha256(content.data)
+    return f"{tensor.dtype} {tuple(tensor.shape)} {digest.hexdigest()}"
+
+
+def _config_digest(config: PreTrainedConfig) -> str:
+    """Of what transformers writes of a (text) model's config, without `_NO_PART_IN_A_PASS` and
+    names that begin with an underscore. A name that is not known here counts.
+    """
+    written = _without_bookkeeping(config.get_text_config().to_diff_dict())
+    return _sha256(json.dumps(written, sort_keys=True, default=str))
+
+
+def _without_bookkeeping(value: Any) -> Any:
+    """The same value, its dictionaries without the names that do not count, however deep."""
+    if isinstance(value, dict):
+        return {
+            str(name): _without_bookkeeping(inner)
+            for name, inner in value.items()
+            if not str(name).startswith("_") and name not in _NO_PART_IN_A_PASS
+        }
+    return [_without_bookkeeping(inner) for inner in value] if isinstance(value, list) else value
 
 
 def _sha256(text: str) -> str:
