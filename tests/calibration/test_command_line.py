@@ -13,7 +13,6 @@ from calibration.collect import collect
 from calibration.collection import CollectionFolder
 from calibration.generate import generate
 from calibration.questions import read_questions
-from calibration.timing import fit_cost
 from detector import artifact as artifacts
 from detector.backend import Sampling
 from detector.engine.engine import Engine
@@ -218,23 +217,6 @@ def test_conversations_and_sampling_are_recorded(tmp_path: Path) -> None:
     )
     assert conversation.record.context.sampling.temperature == 0.5
     assert not torch.equal(question.at(PROMPT)[1], conversation.at(PROMPT)[1])
-
-
-def test_timing_prints_both_sizes(
-    work: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("calibration.timing._REPEATS", 1)
-    monkeypatch.setattr("calibration.timing.fit_cost", lambda: fit_cost(20, 3, 8, 4))
-    artifact = work / "timing.safetensors"
-    collected = str(work / "collected" / "id")
-    assert main(["fit", collected, "--out", str(artifact), "--scope", "x", "--rank", "4"]) == 0
-    assert main(["timing", str(artifact), "--fit"]) == 0
-    lines = capsys.readouterr().out.splitlines()
-    assert "fit of 20 trajectories of 3 x 8 at rank 4" in lines[-6]
-    assert "33 x 4096 at rank 256" in lines[-5]
-    assert "7 x 32, score and verdict" in lines[-4]
-    assert "7 x 32, all 5 scores of orders up to 0, and verdict" in lines[-3]
-    assert "7 x 32, all 15 scores of orders up to 5, and verdict" in lines[-1]
 
 
 def test_template_s_line_break_survives_the_shell(work: Path, model: Path, tmp_path: Path) -> None:

@@ -12,11 +12,17 @@ import torch
 from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from calibration import floor, growth, load, step_times, throughput
 from calibration.__main__ import main
-from calibration.contenders import Prompts, continuous_batching, own_engine, static_batch
+from calibration.bench.speed import floor, growth, load, step_times, throughput
+from calibration.bench.speed.__main__ import main as speed
+from calibration.bench.speed.contenders import (
+    Prompts,
+    continuous_batching,
+    own_engine,
+    static_batch,
+)
+from calibration.bench.speed.throughput import Comparison, compare, every_look_guard, prompts_of
 from calibration.generate import generate
-from calibration.throughput import Comparison, compare, every_look_guard, prompts_of
 from detector.engine.engine import Engine
 from detector.engine.model.text import Text
 from detector.engine.request import Request
@@ -100,13 +106,13 @@ def test_throughput_command(
     out = work / "t.json"
     options = ["--model", str(work / "model"), "--at-once", "2", "--dtype", "float32"]
     more = ["--rounds", "2", "--out", str(out)]
-    assert main(["throughput", str(work / "a.safetensors"), *options, *more]) == 0
+    assert speed(["throughput", str(work / "a.safetensors"), *options, *more]) == 0
     (comparison,) = json.loads(out.read_text())
     assert all(len(times) == 2 for times in comparison["seconds"].values())
     shown = capsys.readouterr().out
     for name in ("guarded", "unguarded", "static-batch generate", "continuous batching"):
         assert name in shown
-    assert main(["throughput", str(work / "a.safetensors"), *options, *more, "--ours"]) == 0
+    assert speed(["throughput", str(work / "a.safetensors"), *options, *more, "--ours"]) == 0
     (comparison,) = json.loads(out.read_text())
     assert list(comparison["seconds"]) == ["guarded", "unguarded", "guarded at every look"]
 
@@ -117,7 +123,7 @@ def test_load_command(
     monkeypatch.setattr(load, "N_NEW", 3)
     monkeypatch.setattr(load, "_N_SLOTS", 4)
     options = ["--model", str(work / "model"), "--dtype", "float32", "--n", "30"]
-    assert main(["load", str(work / "a.safetensors"), *options, "--n-memory", "40"]) == 0
+    assert speed(["load", str(work / "a.safetensors"), *options, "--n-memory", "40"]) == 0
     shown = capsys.readouterr().out
     assert "30 arrivals" in shown
     assert ": 0 lost" in shown
@@ -162,7 +168,7 @@ def test_growth_command(
     monkeypatch.setattr(step_times, "ROUNDS", 1)
     out = work / "g.svg"
     model = ["--model", str(work / "model"), "--dtype", "float32"]
-    assert main(["growth", *model, "--out", str(out)]) == 0
+    assert speed(["growth", *model, "--out", str(out)]) == 0
     assert ElementTree.parse(out).getroot().tag.endswith("svg")
     shown = capsys.readouterr().out
     assert "decode step of 8 requests, ms:" in shown
@@ -182,7 +188,7 @@ def test_floor_command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.M
     monkeypatch.setattr(floor, "_READ_BYTES", 1 << 20)
     assert set(floor.SHAPES) == {"135m", "7b"}
     monkeypatch.setitem(floor.SHAPES, "135m", config)
-    assert main(["floor", "135m", "--batches", "1", "2", "--dtype", "float32"]) == 0
+    assert speed(["floor", "135m", "--batches", "1", "2", "--dtype", "float32"]) == 0
     shown = capsys.readouterr().out.splitlines()
     assert [line.split()[:2] for line in shown] == [["1", "requests:"], ["2", "requests:"]]
 

@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from calibration.__main__ import main
+from calibration.bench.paper.__main__ import main as paper
+from calibration.bench.paper.dropout import layer_dropout, mean_log_probability
 from calibration.collection import CollectionFolder
-from calibration.dropout import layer_dropout, mean_log_probability
 from calibration.generate import generate
 from detector.errors import CalibrationError
 from tests.tiny import tiny_checkpoint
@@ -56,19 +57,19 @@ def test_command_adds_the_baseline_to_the_benchmark(
     collected = tmp_path / "c"
     more = ["--looks", "prompt,end", "--max-tokens", "3", "--out", str(collected)]
     assert main(["collect", *files, *model, *more]) == 0
-    assert main(["dropout", str(collected / "id"), *model, "--passes", "3"]) == 0
+    assert paper(["dropout", str(collected / "id"), *model, "--passes", "3"]) == 0
     sets = [files[0], "--near", files[1], "--collected", str(collected), "--alpha", "0.1"]
     arguments = ["benchmark", *sets, "--out", str(tmp_path / "out")]
-    assert main(arguments) == 2
+    assert paper(arguments) == 2
     assert "'ood' lacks the dropout baseline" in capsys.readouterr().err
-    assert main(["dropout", str(collected / "ood"), *model, "--passes", "3"]) == 0
+    assert paper(["dropout", str(collected / "ood"), *model, "--passes", "3"]) == 0
     written = (collected / "id" / "dropout.safetensors").stat().st_mtime_ns
-    assert main(["dropout", str(collected / "id"), *model, "--passes", "3"]) == 0
+    assert paper(["dropout", str(collected / "id"), *model, "--passes", "3"]) == 0
     assert (collected / "id" / "dropout.safetensors").stat().st_mtime_ns == written
-    assert main(arguments) == 0
+    assert paper(arguments) == 0
     assert "MC dropout" in capsys.readouterr().out
-    assert main(["dropout", str(collected / "id"), *model, "--passes", "1"]) == 2
-    assert "give at least 2" in capsys.readouterr().err
+    assert paper(["dropout", str(collected / "id"), *model, "--passes", "1"]) == 2
+    assert "greater than or equal to 2" in capsys.readouterr().err
     store = CollectionFolder(collected / "id")
     with pytest.raises(CalibrationError, match="of another collection"):
         store.deviation(["other"])

@@ -6,8 +6,8 @@ import statistics
 import time
 from collections.abc import Callable
 
-from calibration.contenders import ANY_TOKEN, observer_of
-from calibration.throughput import every_look_guard
+from calibration.bench.speed.contenders import ANY_TOKEN, observer_of
+from calibration.bench.speed.throughput import every_look_guard
 from detector.detector import Detector
 from detector.engine.engine import Engine
 from detector.engine.model.checkpoint import Checkpoint

@@ -16,8 +16,8 @@ from pathlib import Path
 from torch import Tensor
 from tqdm import tqdm
 
-from calibration.contenders import ANY_TOKEN, Prompts, observer_of
-from calibration.throughput import N_NEW, prompts_of
+from calibration.bench.speed.contenders import ANY_TOKEN, Prompts, observer_of
+from calibration.bench.speed.throughput import N_NEW, prompts_of
 from detector.artifact import Artifact
 from detector.engine.engine import Engine
 from detector.engine.model.checkpoint import load_checkpoint

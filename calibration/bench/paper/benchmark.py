@@ -19,7 +19,7 @@ from scipy.stats import betabinom, hypergeom, kendalltau, spearmanr
 from sklearn.metrics import roc_curve
 from torch import Tensor
 
-from calibration.answers import is_correct
+from calibration.bench.paper.answers import is_correct
 from calibration.collection import Collection, CollectionFolder
 from calibration.confounds import Scores, length_correlation, matched_auroc, surface_scores
 from calibration.fit import FitOptions
