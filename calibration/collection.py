@@ -10,9 +10,10 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
@@ -24,6 +25,8 @@ from detector.planes import Planes
 from detector.trajectory import Look, look_name, parse_look
 
 _RECORD = "collection.json"
+_FORMAT: Literal[2] = 2
+"""Of a collection: 1 had keys of words alone and likelihoods in its shards."""
 _DEVIATION = "dropout.safetensors"
 
 
@@ -32,6 +35,7 @@ class CollectionRecord(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    format: Literal[2] = _FORMAT
     model_name: str
     n_layers: int
     hidden_size: int
@@ -167,18 +171,25 @@ class CollectionFolder:
     def record(self) -> CollectionRecord:
         """Raises CalibrationError when there is no readable collection here."""
         try:
-            return CollectionRecord.model_validate_json((self.folder / _RECORD).read_bytes())
+            stored = json.loads((self.folder / _RECORD).read_bytes())
+            found = stored.get("format", 1)
+            if found == _FORMAT:
+                return CollectionRecord.model_validate(stored)
         except OSError:
             raise CalibrationError(
-                f"{str(self.folder)!r} is not a collection: make one with "
-                "`python -m calibration collect`",
+                f"{str(self.folder)!r} is not a collection: make one with `trajguard collect`",
                 param="collected",
             ) from None
-        except ValidationError:
+        except (ValueError, AttributeError):
             raise CalibrationError(
                 f"{str(self.folder / _RECORD)!r} is damaged: remove the folder and collect again",
                 param="collected",
             ) from None
+        raise CalibrationError(
+            f"{str(self.folder)!r} was collected by an earlier version of TrajGuard (format "
+            f"{found!r}, not {_FORMAT}): collect again into another folder",
+            param="collected",
+        )
 
     def read(self) -> Collection:
         """The whole collection. Raises CalibrationError if it is unfinished or damaged."""
