@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -39,25 +40,34 @@ class _Keeper:
         return [False] * len(requests)
 
     def take(self, request: Request) -> Tensor:
-        return self._kept.pop(request)
+        """(looks, L + 1, d), NaN at the looks that the response ended before."""
+        kept = self._kept.pop(request, None)
+        return torch.full(self._shape, torch.nan) if kept is None else kept
+
+
+@dataclass(frozen=True)
+class QuestionsFile:
+    """The distinct questions of one file, and the folder to collect them into."""
+
+    questions: Sequence[Question]
+    source: Source
+    folder: Path
 
 
 def collect(
     checkpoint: Checkpoint,
-    questions: Sequence[Question],
-    source: Source,
-    folder: Path,
+    files: Sequence[QuestionsFile],
     *,
     context: Context,
     looks: Sequence[Look],
     n_slots: int = 32,
     max_length: int = 2048,
 ) -> None:
-    """Collect the questions that `folder` lacks.
+    """Collect the questions that the files' folders lack, with one engine for all of them.
 
     Only the prompt is run when no look needs a response. Raises CalibrationError when a
-    look lies beyond max_tokens, PromptTooLongError when a question does not fit, and
-    EngineError when the model's numbers for one are NaN or infinite.
+    look lies beyond max_tokens or a folder holds something else, PromptTooLongError when a
+    question does not fit, and EngineError when the model's numbers for one are NaN or infinite.
     """
     beyond = [look_name(look) for look in looks if look > context.max_tokens]
     if beyond:
@@ -67,18 +77,22 @@ def collect(
             param="looks",
         )
     model = checkpoint.model.config.get_text_config()
+    # What a folder cannot take is said before hours of work on those before it.
+    done = [
+        CollectionFolder(file.folder).open(
+            CollectionRecord(
+                model_name=checkpoint.name,
+                n_layers=model.num_hidden_layers,
+                hidden_size=model.hidden_size,
+                fingerprint=checkpoint.fingerprint,
+                context=context,
+                looks=tuple(look_name(look) for look in looks),
+                source=file.source,
+            )
+        )
+        for file in files
+    ]
     text = Text(checkpoint.tokenizer, context.template)
-    record = CollectionRecord(
-        model_name=checkpoint.name,
-        n_layers=model.num_hidden_layers,
-        hidden_size=model.hidden_size,
-        fingerprint=checkpoint.fingerprint,
-        context=context,
-        looks=tuple(look_name(look) for look in looks),
-        source=source,
-    )
-    store = CollectionFolder(folder)
-    done = store.open(record)
     keeper = _Keeper(looks, model.num_hidden_layers + 1, model.hidden_size)
     engine = Engine(
         checkpoint,
@@ -86,20 +100,20 @@ def collect(
         observer=keeper,
         n_slots=n_slots,
         max_length=max_length,
-        max_queue=len(questions) + 1,
-        keep_likelihood=True,
+        max_queue=max(len(file.questions) for file in files),
     )
     prompt_only = PROMPT_LOOKS.issuperset(looks)
-    requests: dict[Request, Question] = {}
-    for question in questions:
-        if question.key not in done:
-            request = _request(text, question, context, prompt_only)
-            requests[request] = question
     try:
-        # Neighbours of like length waste the least padding.
-        for request in sorted(requests, key=lambda request: len(request.prompt)):
-            engine.submit(request)
-        _run(engine, text, requests, keeper, store, source, len(questions))
+        for file, kept in zip(files, done, strict=True):
+            requests = {
+                _request(text, question, context, prompt_only): question
+                for question in file.questions
+                if question.key not in kept
+            }
+            # Neighbours of like length waste the least padding.
+            for request in sorted(requests, key=lambda request: len(request.prompt)):
+                engine.submit(request)
+            _run(engine, text, requests, keeper, file)
     finally:
         engine.close()
 
@@ -111,13 +125,9 @@ def _request(text: Text, question: Question, context: Context, prompt_only: bool
         prompt = text.encode_conversation(question.messages)
     if prompt_only:
         return Request(prompt, response=())
-    return Request(prompt, max_tokens=context.max_tokens, sampling=context.sampling, seed=0)
-
-
-def _mean_likelihood(request: Request) -> Tensor:
-    if request.likelihood is None:
-        return torch.full((3,), torch.nan, dtype=torch.float64)
-    return request.likelihood / len(request.generated)
+    return Request(
+        prompt, max_tokens=context.max_tokens, sampling=context.sampling, seed=question.seed
+    )
 
 
 def _run(
@@ -125,10 +135,10 @@ def _run(
     text: Text,
     requests: dict[Request, Question],
     keeper: _Keeper,
-    store: CollectionFolder,
-    source: Source,
-    n_questions: int,
+    file: QuestionsFile,
 ) -> None:
+    """Run what was submitted of one file, and write it a shard at a time."""
+    store = CollectionFolder(file.folder)
     finished: list[Request] = []
 
     def flush() -> None:
@@ -137,7 +147,7 @@ def _run(
                 Shard(
                     keys=tuple(requests[request].key for request in finished),
                     trajectories=torch.stack([keeper.take(request) for request in finished]),
-                    likelihood=torch.stack([_mean_likelihood(request) for request in finished]),
+                    tokens=tuple(tuple(request.generated) for request in finished),
                     responses=tuple(text.decode(request.generated) for request in finished),
                     texts=tuple(requests[request].text for request in finished),
                     fields=tuple(requests[request].fields for request in finished),
@@ -145,10 +155,11 @@ def _run(
             )
             finished.clear()
 
+    n_questions = len(file.questions)
     with tqdm(
         total=n_questions,
         initial=n_questions - len(requests),
-        desc=source.name,
+        desc=file.source.name,
         unit="question",
         file=sys.stderr,
     ) as progress:
@@ -157,8 +168,8 @@ def _run(
                 if step.finish == "failed":
                     raise EngineError(
                         f"the model's numbers for question {requests[step.request].key} of "
-                        f"{source.name} are NaN or infinite: check the weights, or collect with "
-                        "--dtype float32"
+                        f"{file.source.name} are NaN or infinite: check the weights, or collect "
+                        "with --dtype float32"
                     )
                 if step.finish is not None:
                     finished.append(step.request)

@@ -44,6 +44,13 @@ class Question:
         """The last user message."""
         return self.messages[-1]["content"]
 
+    @property
+    def seed(self) -> int:
+        """For drawing its response: another one for every question, as serving has, and the
+        same one in every run. 32 bits, which is what a CPU generator takes in.
+        """
+        return int(self.key[_KEY_HALF:], 16)
+
 
 _DASHES = dict.fromkeys(map(ord, "\u2010\u2011\u2012\u2013\u2014\u2015\u2212"), "-")
 _TOKENS = re.compile(

@@ -8,7 +8,7 @@ os.environ["OMP_NUM_THREADS"] = "1"
 import pytest
 import torch
 
-from calibration.collect import collect
+from calibration.collect import QuestionsFile, collect
 from calibration.fit import FitOptions, fit
 from calibration.generate import write_questions
 from calibration.questions import read_questions
@@ -35,9 +35,7 @@ def artifact(checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -
     questions, source = read_questions(path)
     collect(
         checkpoint,
-        questions,
-        source,
-        folder / "collected",
+        [QuestionsFile(questions, source, folder / "collected")],
         context=Context(max_tokens=4),
         looks=(PROMPT, 4),
         max_length=512,

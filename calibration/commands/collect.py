@@ -56,7 +56,7 @@ class Collect(ModelCommand):
         looks = _parse_looks(self.looks)
         read = [read_questions(path) for path in self.questions]
         # transformers takes seconds to import; bad input is told before that.
-        from calibration.collect import collect, default_max_tokens
+        from calibration.collect import QuestionsFile, collect, default_max_tokens
         from detector.engine.model.checkpoint import load_checkpoint
         from detector.engine.self_test import self_test
 
@@ -71,12 +71,7 @@ class Collect(ModelCommand):
         )
         checkpoint = load_checkpoint(self.model, self.dtype)
         self_test(checkpoint)
-        for questions, source in read:
-            collect(
-                checkpoint,
-                questions,
-                source,
-                self.out / source.name,
-                context=context,
-                looks=looks,
-            )
+        files = [
+            QuestionsFile(questions, source, self.out / source.name) for questions, source in read
+        ]
+        collect(checkpoint, files, context=context, looks=looks)

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from calibration.__main__ import main
-from calibration.collect import collect
+from calibration.collect import QuestionsFile, collect
 from calibration.collection import CollectionFolder
 from calibration.generate import generate
 from calibration.questions import read_questions
@@ -103,9 +103,7 @@ def test_interrupted_collection_resumes(tmp_path: Path, monkeypatch: pytest.Monk
     def run(folder: str) -> None:
         collect(
             tiny_checkpoint(),
-            questions,
-            source,
-            tmp_path / folder,
+            [QuestionsFile(questions, source, tmp_path / folder)],
             context=Context(max_tokens=2),
             looks=(PROMPT, 2),
             max_length=512,
@@ -205,9 +203,7 @@ def test_conversations_and_sampling_are_recorded(tmp_path: Path) -> None:
     for judged in ("question", "conversation"):
         collect(
             checkpoint,
-            questions,
-            source,
-            tmp_path / judged,
+            [QuestionsFile(questions, source, tmp_path / judged)],
             context=Context(judged=judged, sampling=Sampling(temperature=0.5), max_tokens=3),
             looks=(PROMPT, 3),
             max_length=512,
@@ -268,9 +264,7 @@ def test_nan_names_the_question_by_its_key(tmp_path: Path) -> None:
         with pytest.raises(EngineError, match=f"question {questions[1].key} of q are NaN"):
             collect(
                 checkpoint,
-                questions,
-                source,
-                tmp_path / str(len(looks)),
+                [QuestionsFile(questions, source, tmp_path / str(len(looks)))],
                 context=Context(max_tokens=3),
                 looks=looks,
                 max_length=512,
