@@ -69,7 +69,7 @@ def test_environment_variables_are_no_commands(
     [
         (trajguard.main, "serve generate collect fit report ask"),
         (calibration, "generate collect fit report ask"),
-        (paper, "ladder dropout benchmark finetune"),
+        (paper, "ladder baselines benchmark finetune"),
         (speed, "throughput load growth floor timing"),
     ],
 )

@@ -31,14 +31,14 @@ class Ladder(Command):
         print(f"wrote {len(paths)} sets of {self.n} questions to {self.out}")
 
 
-class Dropout(ModelCommand):
-    """Add the Monte-Carlo dropout baseline to collections, for the benchmark."""
+class Baselines(ModelCommand):
+    """Add the likelihood and Monte-Carlo dropout baselines to collections; resumes."""
 
     collected: CliPositionalArg[list[Path]] = Field(description="collections, with responses")
     passes: int = Field(default=5, ge=2, description="with dropout")
 
     def run(self) -> None:
-        from calibration.bench.paper.dropout import measure
+        from calibration.bench.paper.baselines import measure
         from detector.engine.model.checkpoint import load_checkpoint
 
         set_threads()
