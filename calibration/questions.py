@@ -25,6 +25,18 @@ _FIT_SHARE, _CONFORMAL_SHARE = 0.5, 0.3
 _KEY_HALF = 8
 _ROLES = ("system", "developer", "user", "assistant")
 
+_DASHES = dict.fromkeys(map(ord, "\u2010\u2011\u2012\u2013\u2014\u2015\u2212"), "-")
+_TOKENS = re.compile(
+    r"""
+    (?:(?<!\w)\.)?\d+(?:[.,:]\d+)*              # a number, and what is written inside one
+    | \w+
+    | != | (?<=[\d)])!+ | (?<=\b[^\W\d_])!+      # unequal; factorials
+    | (?<=\b[^\W\d_])['\u2019]+(?=\()           # derivatives
+    | [^\w\s.,;:?!'"`\u2018-\u201f\u2026\u00ab\u00bb\u00a1\u00bf]   # signs: all but a sentence's
+    """,
+    re.VERBOSE,
+)
+
 
 @dataclass(frozen=True)
 class Question:
@@ -52,19 +64,6 @@ class Question:
         return int(self.key[_KEY_HALF:], 16)
 
 
-_DASHES = dict.fromkeys(map(ord, "\u2010\u2011\u2012\u2013\u2014\u2015\u2212"), "-")
-_TOKENS = re.compile(
-    r"""
-    (?:(?<!\w)\.)?\d+(?:[.,:]\d+)*              # a number, and what is written inside one
-    | \w+
-    | != | (?<=[\d)])!+ | (?<=\b[^\W\d_])!+      # unequal; factorials
-    | (?<=\b[^\W\d_])['\u2019]+(?=\()           # derivatives
-    | [^\w\s.,;:?!'"`\u2018-\u201f\u2026\u00ab\u00bb\u00a1\u00bf]   # signs: all but a sentence's
-    """,
-    re.VERBOSE,
-)
-
-
 def key_of(messages: Sequence[dict[str, str]]) -> str:
     """What a question is known by: 16 hexadecimal digits.
 
@@ -73,10 +72,12 @@ def key_of(messages: Sequence[dict[str, str]]) -> str:
     two questions; copies that differ in spacing, case or a sentence's punctuation are one.
     """
     text = "\n".join(message["content"] for message in messages).lower()
-    halves = (re.findall(r"\w+", text), _TOKENS.findall(text.translate(_DASHES)))
-    return "".join(
-        hashlib.sha256(" ".join(tokens).encode()).hexdigest()[:_KEY_HALF] for tokens in halves
+    words, tokens = (
+        hashlib.sha256(" ".join(found).encode()).hexdigest()
+        for found in (re.findall(r"\w+", text), _TOKENS.findall(text.translate(_DASHES)))
     )
+    # Other digits of each: of a text without signs the two hashes are the same.
+    return words[:_KEY_HALF] + tokens[_KEY_HALF : 2 * _KEY_HALF]
 
 
 def split_of(key: str) -> Split:

@@ -159,6 +159,13 @@ def test_signs_move_no_question_to_another_split(text: str) -> None:
     assert split_of(key(text)) == split_of(words_alone(text))
 
 
+def test_keys_are_64_bits_wide_without_signs_too() -> None:
+    """32 would give some two of 20,000 questions one key in every twentieth data set."""
+    halves = {(found[:8], found[8:]) for found in map(key, ("one", "two", "one two", "two one"))}
+    assert len(halves) == 4
+    assert not any(first == second for first, second in halves)
+
+
 def test_a_file_keeps_questions_that_differ_in_a_sign(tmp_path: Path) -> None:
     rows = [json.dumps({"question": f"What is 3 {sign} 4?"}) for sign in "+-*/+"]
     questions, source = read_questions(write(tmp_path / "q.jsonl", *rows))

@@ -48,17 +48,9 @@ def mean_likelihood(model: Any, sequences: Sequence[Prompted]) -> Tensor:
     ids = ids.to(device)
     hidden = model.get_decoder()(input_ids=ids, attention_mask=mask.to(device))[0]
     row, position = torch.tensor([rows, positions], device=device)
+    states, tokens = hidden[row, position].split(_CHUNK), ids[row, position + 1].split(_CHUNK)
     head = model.get_output_embeddings()
-    found = torch.cat(
-        [
-            likelihood(head(states), tokens)
-            for states, tokens in zip(
-                hidden[row, position].split(_CHUNK),
-                ids[row, position + 1].split(_CHUNK),
-                strict=True,
-            )
-        ]
-    )
+    found = torch.cat([likelihood(head(s), t) for s, t in zip(states, tokens, strict=True)])
     sums = torch.zeros(len(sequences), 3, dtype=torch.float64).index_add_(0, row.cpu(), found.cpu())
     return sums / torch.tensor([[len(response)] for _, response in sequences])
 

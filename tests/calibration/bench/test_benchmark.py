@@ -60,6 +60,12 @@ def test_table_document_and_page(work: Path, capsys: pytest.CaptureFixture[str])
     guard = document["rows"][0]
     # Random weights still tell most repeated letters from word problems.
     assert guard["cells"]["far"]["auroc"] > 0.8
+    # No two distances are equal, so its rates are what ranks alone say: 4 of 41, and 1 of 41 for
+    # PAC, where 0.9 ** 40 < 5 % < the tail of two.
+    assert guard["false_alarms_exact"] == pytest.approx(4 / 41)
+    assert guard["false_alarms"] == pytest.approx(4 / 41, abs=0.006)
+    assert guard["pac_false_alarms"] == pytest.approx(1 / 41, abs=0.006)
+    assert document["peeking_false_alarms"] > 0
     for row in document["rows"]:
         # Floor(0.1 * 41) = 4 of 41: 9.8 %, with 40 scored rows and ties only lowering it. Over
         # 1,000 re-splits of 80 scores the mean is exact up to 0.046 / sqrt(1000) * 4 = 0.006.

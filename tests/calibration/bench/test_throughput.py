@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from xml.etree import ElementTree
 
 import pytest
@@ -16,6 +18,8 @@ from calibration.__main__ import main
 from calibration.bench.speed import floor, growth, load, step_times, throughput
 from calibration.bench.speed.__main__ import main as speed
 from calibration.bench.speed.contenders import (
+    Contender,
+    Generate,
     Prompts,
     continuous_batching,
     own_engine,
@@ -25,7 +29,7 @@ from calibration.bench.speed.throughput import Comparison, compare, every_look_g
 from calibration.generate import generate
 from detector.engine.engine import Engine
 from detector.engine.model.text import Text
-from detector.engine.request import Request
+from detector.engine.request import Request, Step
 from detector.trajectory import PROMPT, Look
 from tests.tiny import tiny_checkpoint
 
@@ -85,11 +89,32 @@ def test_contenders_generate_all_that_is_asked(monkeypatch: pytest.MonkeyPatch) 
         run(prompts, 30)
 
 
-def test_every_contender_runs_once_a_round() -> None:
-    checkpoint = tiny_checkpoint()
-    contenders = [own_engine(name, checkpoint, None, 2) for name in ("a", "b")]
-    seconds = compare(contenders, prompts_of(Text(checkpoint.tokenizer), 2), 3, rounds=3)
-    assert {name: len(times) for name, times in seconds.items()} == {"a": 3, "b": 3}
+def test_contenders_take_turns_and_only_the_work_itself_is_timed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now, turns = 0.0, []
+
+    def contender(name: str, per_token: float) -> Contender:
+        @contextmanager
+        def ready() -> Iterator[Generate]:
+            nonlocal now
+
+            def run(prompts: Prompts, n_new: int) -> None:
+                nonlocal now
+                now += per_token * n_new
+
+            turns.append(name)
+            now += 100
+            yield run
+            now += 100
+
+        return Contender(name, ready)
+
+    monkeypatch.setattr(throughput, "time", SimpleNamespace(perf_counter=lambda: now))
+    seconds = compare([contender("a", 1), contender("b", 2)], [(1, 2)], n_new=3, rounds=3)
+    assert seconds == {"a": [3.0, 3.0, 3.0], "b": [6.0, 6.0, 6.0]}
+    # Whoever is first in a round is last in the next.
+    assert turns == ["a", "b", "b", "a", "a", "b"]
 
 
 def test_ratios_are_taken_within_a_round() -> None:
@@ -131,9 +156,11 @@ def test_load_command(
     assert "= 1.00 x (L + 1) x d x 4" in shown
 
 
-def test_refused_prompts_take_no_decode_step() -> None:
+def test_refused_prompts_take_no_decode_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a clock that ticks with every token, refusing every second prompt saves half."""
     checkpoint = tiny_checkpoint()
     running: list[list[int]] = []
+    now = 0.0
 
     def make(observer: object) -> Engine:
         engine = Engine(
@@ -146,16 +173,18 @@ def test_refused_prompts_take_no_decode_step() -> None:
         step = engine.step
         running.append([])
 
-        def counted() -> object:
+        def counted() -> list[Step]:
+            nonlocal now
             steps = step()
+            now += sum(step.token is not None for step in steps)
             running[-1].append(engine.capacity().n_running)
             return steps
 
-        engine.step = counted  # type: ignore[method-assign, assignment]
+        engine.step = counted  # type: ignore[method-assign]
         return engine
 
-    prompts = prompts_of(Text(checkpoint.tokenizer), 32)
-    assert load.refusals(make, prompts) > 0
+    monkeypatch.setattr(load, "time", SimpleNamespace(perf_counter=lambda: now))
+    assert load.refusals(make, prompts_of(Text(checkpoint.tokenizer), 32)) == 2.0
     # The warm-up comes first: two tokens for each of the same prompts.
     assert [max(counts) for counts in running] == [32, 16]
 
