@@ -37,10 +37,10 @@ def collected(
 
 
 def rows_of(n: int, seed: int) -> list[dict[str, str]]:
-    """Two kinds of question: as they are, and with shouting that no fit has seen."""
+    """Two kinds of question: as they are, and a rarer one that shouts."""
     return [
-        {"question": question.upper() + "!" * (k % 7), "kind": "loud"}
-        if k % 3 == 0
+        {"question": question.upper()[::-1], "kind": "loud"}
+        if k % 5 == 0
         else {"question": question, "kind": "quiet"}
         for k, (question, _) in enumerate(generate(n, seed))
     ]
