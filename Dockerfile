@@ -26,6 +26,7 @@ RUN if [ -n "$TORCH_INDEX" ]; then \
 COPY detector detector
 COPY calibration calibration
 COPY app app
+COPY trajguard.py ./
 RUN make .venv/serving \
     && useradd --create-home --uid 10001 trajguard \
     && mkdir -p /var/cache/trajguard \

@@ -3,6 +3,7 @@
 PYTHON ?= python3.11
 VENV := .venv
 RUN := $(VENV)/bin/python
+TRAJGUARD := $(VENV)/bin/trajguard
 PIP := $(RUN) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 # torch goes first and pinned: a looser request may bring several GB of CUDA libraries.
@@ -40,30 +41,32 @@ format: $(VENV)/developing  ## format the code
 	@$(RUN) -m ruff check --fix .
 
 calibrate: $(VENV)/calibrating  ## calibrate on generated questions, into data/calibration
-	@$(RUN) -m calibration generate --n 1500 --out data/calibration/generated.jsonl
-	@$(RUN) -m calibration collect data/calibration/generated.jsonl --out data/calibration/collected
-	@$(RUN) -m calibration fit data/calibration/collected/generated \
+	@$(TRAJGUARD) generate --n 1500 --out data/calibration/generated.jsonl
+	@$(TRAJGUARD) collect data/calibration/generated.jsonl --out data/calibration/collected
+	@$(TRAJGUARD) fit data/calibration/collected/generated \
 		--scope "generated word problems" --out data/calibration/artifact.safetensors
-	@$(RUN) -m calibration report data/calibration/artifact.safetensors data/calibration/collected/generated
+	@$(TRAJGUARD) report data/calibration/artifact.safetensors data/calibration/collected/generated
 
 default-artifact: $(VENV)/calibrating  ## make the committed artifact again, from the public sets in DATA
-	@$(RUN) -m calibration collect $(patsubst %,$(DATA)/%.jsonl,$(GRADE_SCHOOL) $(MATH)) --out data/default
-	@$(RUN) -m calibration fit $(patsubst %,data/default/%,$(GRADE_SCHOOL)) \
+	@$(TRAJGUARD) collect $(patsubst %,$(DATA)/%.jsonl,$(GRADE_SCHOOL) $(MATH)) --out data/default
+	@$(TRAJGUARD) fit $(patsubst %,data/default/%,$(GRADE_SCHOOL)) \
 		--scope "grade-school math word problems" --out detector/artifacts/grade-school.safetensors
-	@$(RUN) -m calibration report detector/artifacts/grade-school.safetensors \
+	@$(TRAJGUARD) report detector/artifacts/grade-school.safetensors \
 		$(patsubst %,data/default/%,$(GRADE_SCHOOL)) --ood $(patsubst %,data/default/%,$(MATH))
 
 NEAR := GSM8K SVAMP AddSub SingleEq SingleOp
-benchmark: $(VENV)/calibrating  ## the paper's benchmark on the public sets in DATA (two hours on 2 cores)
-	@$(RUN) -m calibration collect $(patsubst %,$(DATA)/%.jsonl,$(GRADE_SCHOOL) $(MATH)) \
+benchmark: $(VENV)/calibrating  ## the paper's benchmark on the public sets in DATA (hours on 2 cores)
+	@$(TRAJGUARD) collect $(patsubst %,$(DATA)/%.jsonl,$(GRADE_SCHOOL) $(MATH)) \
 		--looks prompt-mean,prompt,4,8,16,end --max-tokens 16 --out data/base
-	@$(RUN) -m calibration dropout $(addprefix data/base/,$(GRADE_SCHOOL) $(MATH))
-	@$(RUN) -m calibration benchmark $(DATA)/MultiArith.jsonl --near $(patsubst %,$(DATA)/%.jsonl,$(NEAR)) \
+	@$(RUN) -m calibration.bench.paper baselines $(addprefix data/base/,$(GRADE_SCHOOL) $(MATH))
+	@$(RUN) -m calibration.bench.paper benchmark $(DATA)/MultiArith.jsonl --near $(patsubst %,$(DATA)/%.jsonl,$(NEAR)) \
 		--far $(patsubst %,$(DATA)/%.jsonl,$(MATH)) --collected data/base --out data/benchmark-base
-	@$(RUN) -m calibration finetune $(DATA)/MultiArith.jsonl --out data/tuned
-	@$(RUN) -m calibration collect $(patsubst %,$(DATA)/%.jsonl,$(GRADE_SCHOOL) $(MATH)) --model data/tuned \
+	@$(RUN) -m calibration.bench.paper finetune $(DATA)/MultiArith.jsonl --out data/tuned
+	@$(TRAJGUARD) collect $(patsubst %,$(DATA)/%.jsonl,$(GRADE_SCHOOL) $(MATH)) --model data/tuned \
 		--template 'Q: {question}\nA:' --looks prompt-mean,prompt,end --max-tokens 16 --out data/tuned-collected
-	@$(RUN) -m calibration benchmark $(DATA)/MultiArith.jsonl --near $(patsubst %,$(DATA)/%.jsonl,$(NEAR)) \
+	@$(RUN) -m calibration.bench.paper baselines $(addprefix data/tuned-collected/,$(GRADE_SCHOOL) $(MATH)) \
+		--model data/tuned
+	@$(RUN) -m calibration.bench.paper benchmark $(DATA)/MultiArith.jsonl --near $(patsubst %,$(DATA)/%.jsonl,$(NEAR)) \
 		--far $(patsubst %,$(DATA)/%.jsonl,$(MATH)) --collected data/tuned-collected --out data/benchmark-tuned
 
 constraints: $(VENV)/developing  ## write the versions installed now to constraints.txt

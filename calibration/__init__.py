@@ -1,1 +1,1 @@
-"""Offline calibration: questions in, artifact out. Run as `python -m calibration`."""
+"""Offline calibration: questions in, artifact out. Run as `trajguard`."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -12,10 +13,10 @@ from tqdm import tqdm
 
 from calibration.collection import CollectionFolder, CollectionRecord, Shard
 from calibration.questions import Question
+from detector.backend import Ask
 from detector.engine.engine import Engine
 from detector.engine.model.checkpoint import Checkpoint
 from detector.engine.model.text import Text
-from detector.backend import Ask as Request
 from detector.errors import CalibrationError, EngineError
 from detector.manifest import Context, Source
 from detector.trajectory import END, PROMPT_LOOKS, Look, look_name
@@ -29,35 +30,44 @@ class _Keeper:
     def __init__(self, looks: Sequence[Look], n_planes: int, width: int) -> None:
         self._looks = looks
         self._shape = (len(looks), n_planes, width)
-        self._kept: dict[Request, Tensor] = {}
+        self._kept: dict[Ask, Tensor] = {}
 
-    def __call__(self, look: Look, requests: Sequence[Request], trajectories: Tensor) -> list[bool]:
-        for request, trajectory in zip(requests, trajectories, strict=True):
-            if request not in self._kept:
-                self._kept[request] = torch.full(self._shape, torch.nan)
-            self._kept[request][self._looks.index(look)] = trajectory.cpu()
-        return [False] * len(requests)
+    def __call__(self, look: Look, asks: Sequence[Ask], trajectories: Tensor) -> list[bool]:
+        for ask, trajectory in zip(asks, trajectories, strict=True):
+            if ask not in self._kept:
+                self._kept[ask] = torch.full(self._shape, torch.nan)
+            self._kept[ask][self._looks.index(look)] = trajectory.cpu()
+        return [False] * len(asks)
 
-    def take(self, request: Request) -> Tensor:
-        return self._kept.pop(request)
+    def take(self, ask: Ask) -> Tensor:
+        """(looks, L + 1, d), NaN at the looks that the response ended before."""
+        kept = self._kept.pop(ask, None)
+        return torch.full(self._shape, torch.nan) if kept is None else kept
+
+
+@dataclass(frozen=True)
+class QuestionsFile:
+    """The distinct questions of one file, and the folder to collect them into."""
+
+    questions: Sequence[Question]
+    source: Source
+    folder: Path
 
 
 def collect(
     checkpoint: Checkpoint,
-    questions: Sequence[Question],
-    source: Source,
-    folder: Path,
+    files: Sequence[QuestionsFile],
     *,
     context: Context,
     looks: Sequence[Look],
     n_slots: int = 32,
     max_length: int = 2048,
 ) -> None:
-    """Collect the questions that `folder` lacks.
+    """Collect the questions that the files' folders lack, with one engine for all of them.
 
     Only the prompt is run when no look needs a response. Raises CalibrationError when a
-    look lies beyond max_tokens, PromptTooLongError when a question does not fit, and
-    EngineError when the model's numbers for one are NaN or infinite.
+    look lies beyond max_tokens or a folder holds something else, PromptTooLongError when a
+    question does not fit, and EngineError when the model's numbers for one are NaN or infinite.
     """
     beyond = [look_name(look) for look in looks if look > context.max_tokens]
     if beyond:
@@ -67,18 +77,22 @@ def collect(
             param="looks",
         )
     model = checkpoint.model.config.get_text_config()
+    # What a folder cannot take is said before hours of work on those before it.
+    done = [
+        CollectionFolder(file.folder).open(
+            CollectionRecord(
+                model_name=checkpoint.name,
+                n_layers=model.num_hidden_layers,
+                hidden_size=model.hidden_size,
+                fingerprint=checkpoint.fingerprint,
+                context=context,
+                looks=tuple(look_name(look) for look in looks),
+                source=file.source,
+            )
+        )
+        for file in files
+    ]
     text = Text(checkpoint.tokenizer, context.template)
-    record = CollectionRecord(
-        model_name=checkpoint.name,
-        n_layers=model.num_hidden_layers,
-        hidden_size=model.hidden_size,
-        fingerprint=checkpoint.fingerprint,
-        context=context,
-        looks=tuple(look_name(look) for look in looks),
-        source=source,
-    )
-    store = CollectionFolder(folder)
-    done = store.open(record)
     keeper = _Keeper(looks, model.num_hidden_layers + 1, model.hidden_size)
     engine = Engine(
         checkpoint,
@@ -86,80 +100,78 @@ def collect(
         observer=keeper,
         n_slots=n_slots,
         max_length=max_length,
-        max_queue=len(questions) + 1,
+        max_queue=max(len(file.questions) for file in files),
     )
     prompt_only = PROMPT_LOOKS.issuperset(looks)
-    requests: dict[Request, Question] = {}
-    for question in questions:
-        if question.key not in done:
-            request = _request(text, question, context, prompt_only)
-            requests[request] = question
     try:
-        # Neighbours of like length waste the least padding.
-        for request in sorted(requests, key=lambda request: len(request.prompt)):
-            engine.submit(request)
-        _run(engine, text, requests, keeper, store, source, len(questions))
+        for file, kept in zip(files, done, strict=True):
+            asks = {
+                _ask(text, question, context, prompt_only): question
+                for question in file.questions
+                if question.key not in kept
+            }
+            # Neighbours of like length waste the least padding.
+            engine.submit(*sorted(asks, key=lambda ask: len(ask.prompt)))
+            _run(engine, text, asks, keeper, file)
     finally:
         engine.close()
 
 
-def _request(text: Text, question: Question, context: Context, prompt_only: bool) -> Request:
+def _ask(text: Text, question: Question, context: Context, prompt_only: bool) -> Ask:
     if context.judged == "question":
         prompt = text.encode_question(question.text)
     else:
         prompt = text.encode_conversation(question.messages)
     if prompt_only:
-        return Request(prompt, response=())
-    return Request(prompt, max_tokens=context.max_tokens, sampling=context.sampling, seed=0)
-
-
-def _mean_likelihood(request: Request) -> Tensor:
-    return torch.full((3,), torch.nan, dtype=torch.float64)
+        return Ask(prompt, response=())
+    return Ask(prompt, max_tokens=context.max_tokens, sampling=context.sampling, seed=question.seed)
 
 
 def _run(
     engine: Engine,
     text: Text,
-    requests: dict[Request, Question],
+    asks: Mapping[Ask, Question],
     keeper: _Keeper,
-    store: CollectionFolder,
-    source: Source,
-    n_questions: int,
+    file: QuestionsFile,
 ) -> None:
-    finished: list[Request] = []
-    generated: dict[Request, list[int]] = {}
+    """Run what was submitted of one file, and write it a shard at a time."""
+    store = CollectionFolder(file.folder)
+    tokens: dict[Ask, list[int]] = {ask: [] for ask in asks}
+    finished: list[Ask] = []
 
     def flush() -> None:
         if finished:
+            responses = [tokens.pop(ask) for ask in finished]
             store.append(
                 Shard(
-                    keys=tuple(requests[request].key for request in finished),
-                    trajectories=torch.stack([keeper.take(request) for request in finished]),
-                    likelihood=torch.stack([_mean_likelihood(request) for request in finished]),
-                    responses=tuple(text.decode(generated.get(request, [])) for request in finished),
-                    texts=tuple(requests[request].text for request in finished),
-                    fields=tuple(requests[request].fields for request in finished),
+                    keys=tuple(asks[ask].key for ask in finished),
+                    trajectories=torch.stack([keeper.take(ask) for ask in finished]),
+                    tokens=tuple(tuple(response) for response in responses),
+                    responses=tuple(text.decode(response) for response in responses),
+                    texts=tuple(asks[ask].text for ask in finished),
+                    fields=tuple(asks[ask].fields for ask in finished),
                 )
             )
             finished.clear()
 
+    n_questions = len(file.questions)
     with tqdm(
         total=n_questions,
-        initial=n_questions - len(requests),
-        desc=source.name,
+        initial=n_questions - len(asks),
+        desc=file.source.name,
         unit="question",
         file=sys.stderr,
     ) as progress:
         while engine.busy:
             for step in engine.step():
-                if step.token is not None:
-                    generated.setdefault(step.ask, []).append(step.token)
                 if step.finish == "failed":
                     raise EngineError(
-                        f"the model's numbers for question {requests[step.ask].key} of "
-                        f"{source.name} are NaN or infinite: check the weights, or collect with "
-                        "--dtype float32"
+                        f"the model's numbers for question {asks[step.ask].key} of "
+                        f"{file.source.name} are NaN or infinite: check the weights, or collect "
+                        "with --dtype float32"
                     )
+                if step.token is not None:
+                    tokens[step.ask].append(step.token)
                 if step.finish is not None:
                     finished.append(step.ask)
                     progress.update()

@@ -10,9 +10,10 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
@@ -24,7 +25,8 @@ from detector.planes import Planes
 from detector.trajectory import Look, look_name, parse_look
 
 _RECORD = "collection.json"
-_DEVIATION = "dropout.safetensors"
+_FORMAT: Literal[2] = 2
+"""Of a collection: 1 had keys of words alone and likelihoods in its shards."""
 
 
 class CollectionRecord(BaseModel):
@@ -32,6 +34,7 @@ class CollectionRecord(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    format: Literal[2] = _FORMAT
     model_name: str
     n_layers: int
     hidden_size: int
@@ -57,13 +60,13 @@ class Shard:
     """Questions' keys and what was collected of each.
 
     trajectories (n, looks, L + 1, d), NaN where a response ended before the look;
-    likelihood (n, 3), the means of `detector.engine.sampling.likelihood`, NaN where only the
-    prompt was run; responses and questions as text, and the questions' other fields.
+    the responses' tokens, an end token included where one was drawn, none where only the prompt
+    was run; responses and questions as text, and the questions' other fields.
     """
 
     keys: tuple[str, ...]
     trajectories: Tensor
-    likelihood: Tensor
+    tokens: tuple[tuple[int, ...], ...]
     responses: tuple[str, ...]
     texts: tuple[str, ...]
     fields: tuple[dict[str, str], ...]
@@ -78,7 +81,7 @@ class Collection:
 
     keys: tuple[str, ...]
     shards: tuple[Tensor, ...]
-    likelihood: Tensor
+    tokens: tuple[tuple[int, ...], ...]
     responses: tuple[str, ...]
     texts: tuple[str, ...]
     fields: tuple[dict[str, str], ...]
@@ -151,12 +154,10 @@ class CollectionFolder:
         taken = [int(shard.stem.removeprefix("shard-")) for shard in self._shards()]
         number = max(taken, default=-1) + 1
         stored = save(
-            {
-                "trajectories": collected.trajectories.contiguous(),
-                "likelihood": collected.likelihood,
-            },
+            {"trajectories": collected.trajectories.contiguous()},
             {
                 "keys": json.dumps(collected.keys),
+                "tokens": json.dumps(collected.tokens),
                 "responses": json.dumps(collected.responses),
                 "texts": json.dumps(collected.texts),
                 "fields": json.dumps(collected.fields),
@@ -167,18 +168,26 @@ class CollectionFolder:
     def record(self) -> CollectionRecord:
         """Raises CalibrationError when there is no readable collection here."""
         try:
-            return CollectionRecord.model_validate_json((self.folder / _RECORD).read_bytes())
+            stored = json.loads((self.folder / _RECORD).read_bytes())
+            found = stored.get("format", 1)
+            if found == _FORMAT:
+                return CollectionRecord.model_validate(stored)
         except OSError:
             raise CalibrationError(
-                f"{str(self.folder)!r} is not a collection: make one with "
-                "`python -m calibration collect`",
+                f"{str(self.folder)!r} is not a collection: make one with `trajguard collect`",
                 param="collected",
             ) from None
-        except ValidationError:
+        except (ValueError, AttributeError):
             raise CalibrationError(
                 f"{str(self.folder / _RECORD)!r} is damaged: remove the folder and collect again",
                 param="collected",
             ) from None
+        age = "a later" if isinstance(found, int) and found > _FORMAT else "an earlier"
+        raise CalibrationError(
+            f"{str(self.folder)!r} was collected by {age} version of TrajGuard (format "
+            f"{found!r}, not {_FORMAT}): collect again into another folder",
+            param="collected",
+        )
 
     def read(self) -> Collection:
         """The whole collection. Raises CalibrationError if it is unfinished or damaged."""
@@ -195,38 +204,12 @@ class CollectionFolder:
         return Collection(
             keys=keys,
             shards=tuple(shard.trajectories for shard in shards),
-            likelihood=torch.cat([shard.likelihood for shard in shards]),
+            tokens=tuple(tokens for shard in shards for tokens in shard.tokens),
             responses=tuple(response for shard in shards for response in shard.responses),
             texts=tuple(text for shard in shards for text in shard.texts),
             fields=tuple(fields for shard in shards for fields in shard.fields),
             record=record,
         )
-
-    def write_deviation(self, keys: Sequence[str], deviation: Tensor) -> None:
-        """Keep the Monte-Carlo dropout baseline (n,) beside the shards."""
-        stored = save({"deviation": deviation}, {"keys": json.dumps(keys)})
-        write_atomically(self.folder / _DEVIATION, stored)
-
-    def deviation(self, keys: Sequence[str]) -> Tensor | None:
-        """What `write_deviation` kept for these keys; None if that was not done.
-
-        Raises CalibrationError when the file is damaged or of another collection.
-        """
-        path = self.folder / _DEVIATION
-        if not path.exists():
-            return None
-        try:
-            with safe_open(path, framework="pt") as file:
-                if tuple(json.loads(file.metadata()["keys"])) != tuple(keys):
-                    raise ValueError
-                deviation: Tensor = file.get_tensor("deviation")
-        except (SafetensorError, KeyError, TypeError, ValueError):
-            raise CalibrationError(
-                f"{str(path)!r} is damaged or of another collection: remove it and run `dropout` "
-                "again",
-                param="collected",
-            ) from None
-        return deviation
 
     def _shards(self) -> list[Path]:
         return sorted(self.folder.glob("shard-*.safetensors"))
@@ -239,7 +222,7 @@ def _read_shard(path: Path) -> Shard:
             return Shard(
                 keys=tuple(json.loads(metadata["keys"])),
                 trajectories=file.get_tensor("trajectories"),
-                likelihood=file.get_tensor("likelihood"),
+                tokens=tuple(tuple(tokens) for tokens in json.loads(metadata["tokens"])),
                 responses=tuple(json.loads(metadata["responses"])),
                 texts=tuple(json.loads(metadata["texts"])),
                 fields=tuple(json.loads(metadata["fields"])),

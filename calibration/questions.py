@@ -22,14 +22,27 @@ from detector.manifest import Source
 Split = Literal["fit", "conformal", "holdout"]
 
 _FIT_SHARE, _CONFORMAL_SHARE = 0.5, 0.3
+_KEY_HALF = 8
 _ROLES = ("system", "developer", "user", "assistant")
+
+_DASHES = dict.fromkeys(map(ord, "\u2010\u2011\u2012\u2013\u2014\u2015\u2212"), "-")
+_TOKENS = re.compile(
+    r"""
+    (?:(?<!\w)\.)?\d+(?:[.,:]\d+)*              # a number, and what is written inside one
+    | \w+
+    | != | (?<=[\d)])!+ | (?<=\b[^\W\d_])!+      # unequal; factorials
+    | (?<=\b[^\W\d_])['\u2019]+(?=\()           # derivatives
+    | [^\w\s.,;:?!'"`\u2018-\u201f\u2026\u00ab\u00bb\u00a1\u00bf]   # signs: all but a sentence's
+    """,
+    re.VERBOSE,
+)
 
 
 @dataclass(frozen=True)
 class Question:
     """One question as the conversation that asks it.
 
-    `key` identifies its wording; `answer` is the row's `answer`, or None; `fields` are its
+    `key` is what `key_of` knows it by; `answer` is the row's `answer`, or None; `fields` are its
     other fields that are texts.
     """
 
@@ -43,18 +56,33 @@ class Question:
         """The last user message."""
         return self.messages[-1]["content"]
 
+    @property
+    def seed(self) -> int:
+        """For drawing its response: another one for every question, as serving has, and the
+        same one in every run. 32 bits, which is what a CPU generator takes in.
+        """
+        return int(self.key[_KEY_HALF:], 16)
+
 
 def key_of(messages: Sequence[dict[str, str]]) -> str:
-    """A stable hash of the words alone, so that copies that differ in spacing,
-    punctuation or case are one question and never straddle a split.
+    """What a question is known by: 16 hexadecimal digits.
+
+    The first half hashes the words alone and decides the split, so that near-copies never
+    straddle one. The second hashes words, numbers and signs, so that "3 + 4" and "3 - 4" are
+    two questions; copies that differ in spacing, case or a sentence's punctuation are one.
     """
-    words = [word for m in messages for word in re.findall(r"\w+", m["content"].lower())]
-    return hashlib.sha256(" ".join(words).encode()).hexdigest()[:16]
+    text = "\n".join(message["content"] for message in messages).lower()
+    words, tokens = (
+        hashlib.sha256(" ".join(found).encode()).hexdigest()
+        for found in (re.findall(r"\w+", text), _TOKENS.findall(text.translate(_DASHES)))
+    )
+    # Other digits of each: of a text without signs the two hashes are the same.
+    return words[:_KEY_HALF] + tokens[_KEY_HALF : 2 * _KEY_HALF]
 
 
 def split_of(key: str) -> Split:
     """Half of all questions to fit, 30 % to conformal, 20 % to holdout."""
-    position = int(key, 16) / 16 ** len(key)
+    position = int(key[:_KEY_HALF], 16) / 16**_KEY_HALF
     if position < _FIT_SHARE:
         return "fit"
     return "conformal" if position < _FIT_SHARE + _CONFORMAL_SHARE else "holdout"

@@ -1,4 +1,4 @@
-"""Scores that need no in-distribution data: pure functions of one trajectory or response.
+"""Scores that need no in-distribution data: pure functions of one trajectory.
 
 Higher = more OOD throughout; where a paper's number is higher for answers that are more
 likely right, the function returns its negative and says so.
@@ -43,26 +43,3 @@ def coe_c(trajectories: Tensor) -> Tensor:
     """Minus CoE-C, (n, L + 1, d) -> (n,): CoE-C is |mean_l M_l e^{i A_l}| (arXiv 2410.13640)."""
     lengths, angles = chain_of_embedding(trajectories)
     return -torch.polar(lengths, angles).mean(1).abs().float()
-
-
-def perplexity(likelihood: Tensor) -> Tensor:
-    """Perplexity of responses, exp of the mean negative log-probability: (n, 3) -> (n,).
-
-    `likelihood` holds, a response, the means of the columns of
-    `detector.engine.sampling.likelihood`. A baseline in arXiv 2405.14039, after Ren et al.
-    (2023), arXiv 2209.15558.
-    """
-    return likelihood[:, 0].exp()
-
-
-def max_softmax(likelihood: Tensor) -> Tensor:
-    """Minus the mean largest softmax probability, (n, 3) -> (n,).
-
-    Hendrycks and Gimpel (2017), arXiv 1610.02136, averaged over a response's tokens.
-    """
-    return -likelihood[:, 1]
-
-
-def entropy(likelihood: Tensor) -> Tensor:
-    """Mean entropy of the next-token distributions, nats, (n, 3) -> (n,)."""
-    return likelihood[:, 2]

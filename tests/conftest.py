@@ -28,7 +28,7 @@ def checkpoint() -> Checkpoint:
 @pytest.fixture(scope="session")
 def artifact(checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> Artifact:
     """Fitted on generated questions, looks at the prompt and at 4 tokens, alpha 0.05."""
-    from calibration.collect import collect
+    from calibration.collect import QuestionsFile, collect
     from calibration.fit import FitOptions, fit
     from calibration.generate import write_questions
     from calibration.questions import read_questions
@@ -41,9 +41,7 @@ def artifact(checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -
     questions, source = read_questions(path)
     collect(
         checkpoint,
-        questions,
-        source,
-        folder / "collected",
+        [QuestionsFile(questions, source, folder / "collected")],
         context=Context(max_tokens=4),
         looks=(PROMPT, 4),
         max_length=512,

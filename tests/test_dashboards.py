@@ -22,7 +22,7 @@ def exposed() -> set[str]:
     """The names of all series that the service exposes."""
     metrics = Metrics()
     engine = Engine(tiny_checkpoint(), max_length=64)
-    metrics.registry.register(EngineOccupancy(engine))
+    metrics.registry.register(EngineOccupancy(engine.capacity))
     engine.close()
     names = set()
     for family in metrics.registry.collect():

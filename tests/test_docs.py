@@ -8,8 +8,21 @@ from pathlib import Path
 import yaml
 
 from app.settings import PREFIX, Settings
+from calibration.__main__ import Calibration
+from calibration.bench.paper.__main__ import Paper
+from calibration.bench.speed.__main__ import Speed
+from calibration.command_line import CommandLine
+from trajguard import TrajGuard
 
 ROOT = Path(__file__).parent.parent
+DOCUMENTS = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]
+PROGRAMS: dict[str, type[CommandLine]] = {
+    "trajguard": TrajGuard,
+    "-m calibration": Calibration,
+    "-m calibration.bench.paper": Paper,
+    "-m calibration.bench.speed": Speed,
+}
+PLACEHOLDER = "COMMAND"
 
 
 def test_every_setting_is_documented_and_no_other() -> None:
@@ -41,7 +54,7 @@ def test_direct_dependencies_are_pinned_alike_in_both_files() -> None:
 
 
 def test_links_in_documents_lead_somewhere() -> None:
-    for document in [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]:
+    for document in DOCUMENTS:
         for target in re.findall(r"\]\((?!https?:)([^)#]+)", document.read_text()):
             assert (document.parent / target).exists(), (document.name, target)
 
@@ -57,3 +70,46 @@ def test_compose_mounts_what_is_there() -> None:
         for volume in service["volumes"]:
             source = volume.split(":")[0]
             assert source in compose["volumes"] or (ROOT / source).exists()
+
+
+def typed_commands(path: Path) -> list[tuple[str, str]]:
+    """Programs of ours and the commands given to them, in code and on lines of a console."""
+    text = path.read_text().replace("$(TRAJGUARD)", "`trajguard")
+    program = r"(?:^\$ |`)[^`\n]*?((?<![\w/])trajguard|-m calibration[\w.]*)"
+    found = re.findall(rf"{program} ([\w-]+)", text, re.MULTILINE)
+    return found + re.findall(r"\$\(RUN\) (-m calibration[\w.]*) ([\w-]+)", text)
+
+
+def test_every_command_that_is_typed_somewhere_exists() -> None:
+    seen = set()
+    for path in [*DOCUMENTS, ROOT / "Makefile"]:
+        for program, command in typed_commands(path):
+            known = {*PROGRAMS[program].model_fields, PLACEHOLDER}
+            assert command in known, (path.name, program, command)
+            seen.add((program, command))
+    assert {("trajguard", name) for name in ("generate", "collect", "fit", "report", "ask")} <= seen
+    assert ("-m calibration.bench.paper", "baselines") in seen
+    assert ("-m calibration.bench.speed", "throughput") in seen
+
+
+def test_every_package_is_listed_but_the_instruments() -> None:
+    """A sub-package that is forgotten works in a checkout and is missing from the wheel."""
+    setuptools = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+    folders = {
+        str(path.parent.relative_to(ROOT)).replace("/", ".")
+        for name in ("app", "calibration", "detector")
+        for path in (ROOT / name).rglob("*.py")
+    }
+    assert "calibration.bench.paper" in folders
+    assert set(setuptools["packages"]) == {
+        folder for folder in folders if not folder.startswith("calibration.bench")
+    }
+    assert setuptools["py-modules"] == ["trajguard"]
+    for folder in folders:
+        assert (ROOT / folder.replace(".", "/") / "__init__.py").exists(), folder
+
+
+def test_the_image_has_what_is_packaged_and_no_instruments() -> None:
+    copied = set(re.findall(r"^COPY (\S+) ", (ROOT / "Dockerfile").read_text(), re.MULTILINE))
+    assert {"app", "calibration", "detector", "trajguard.py"} <= copied
+    assert "calibration/bench" in (ROOT / ".dockerignore").read_text().split()

@@ -12,10 +12,19 @@ FORBIDDEN = {
     "app": {"calibration"},
 }
 ENGINE_ONLY = {"transformers", "tokenizers"}
+BENCH = ROOT / "calibration" / "bench"
 MODELS_APART = {
-    ROOT / "calibration" / name
-    for name in ("contenders.py", "finetune.py", "floor.py", "growth.py")
+    BENCH / name
+    for name in ("speed/contenders.py", "paper/finetune.py", "speed/floor.py", "speed/growth.py")
 }
+COMMAND_LINES = (
+    "trajguard.py",
+    "calibration/__main__.py",
+    "calibration/bench/paper/__main__.py",
+    "calibration/bench/speed/__main__.py",
+    "app/settings.py",
+)
+CALIBRATION_EXTRA = {"httpx2", "matplotlib", "peft", "sklearn", "tqdm"}
 
 
 def imports(path: Path, *, at_import: bool = False) -> set[str]:
@@ -35,7 +44,7 @@ def imports(path: Path, *, at_import: bool = False) -> set[str]:
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
-            names.add(node.module)
+            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
     return names
 
 
@@ -64,20 +73,29 @@ def test_numbers_need_torch_alone(name: str) -> None:
     assert roots <= standard | {"torch", "detector"}
 
 
-def test_command_lines_start_without_transformers() -> None:
-    """Bad input is told before the seconds that transformers takes to import."""
+@pytest.mark.parametrize("command_line", COMMAND_LINES)
+def test_command_lines_start_without_transformers(command_line: str) -> None:
+    """Bad input is told before the seconds that transformers takes to import, and to who
+    has not installed what calibration needs.
+    """
     seen: set[Path] = set()
-    queue = [ROOT / "calibration" / "__main__.py", ROOT / "app" / "settings.py"]
+    queue = [ROOT / command_line]
     while queue:
         path = queue.pop()
         if path in seen:
             continue
         seen.add(path)
         for name in imports(path, at_import=True):
-            assert name.split(".")[0] not in ENGINE_ONLY, (path, name)
+            assert name.split(".")[0] not in ENGINE_ONLY | CALIBRATION_EXTRA, (path, name)
             module = ROOT / Path(*name.split("."))
             queue += [file for file in (module.with_suffix(".py"),) if file.exists()]
-    assert len(seen) > 8
+    assert len(seen) >= 6
+
+
+def test_instruments_are_no_part_of_calibration() -> None:
+    for path in sources("calibration"):
+        if BENCH not in path.parents:
+            assert not any(name.startswith("calibration.bench") for name in imports(path)), path
 
 
 def test_no_file_has_a_name_that_says_nothing() -> None:

@@ -9,11 +9,10 @@ import pytest
 import torch
 
 from calibration.__main__ import main
-from calibration.collect import collect
+from calibration.collect import QuestionsFile, collect
 from calibration.collection import CollectionFolder
 from calibration.generate import generate
 from calibration.questions import read_questions
-from calibration.timing import fit_cost
 from detector import artifact as artifacts
 from detector.backend import Sampling
 from detector.engine.engine import Engine
@@ -104,9 +103,7 @@ def test_interrupted_collection_resumes(tmp_path: Path, monkeypatch: pytest.Monk
     def run(folder: str) -> None:
         collect(
             tiny_checkpoint(),
-            questions,
-            source,
-            tmp_path / folder,
+            [QuestionsFile(questions, source, tmp_path / folder)],
             context=Context(max_tokens=2),
             looks=(PROMPT, 2),
             max_length=512,
@@ -206,9 +203,7 @@ def test_conversations_and_sampling_are_recorded(tmp_path: Path) -> None:
     for judged in ("question", "conversation"):
         collect(
             checkpoint,
-            questions,
-            source,
-            tmp_path / judged,
+            [QuestionsFile(questions, source, tmp_path / judged)],
             context=Context(judged=judged, sampling=Sampling(temperature=0.5), max_tokens=3),
             looks=(PROMPT, 3),
             max_length=512,
@@ -218,23 +213,6 @@ def test_conversations_and_sampling_are_recorded(tmp_path: Path) -> None:
     )
     assert conversation.record.context.sampling.temperature == 0.5
     assert not torch.equal(question.at(PROMPT)[1], conversation.at(PROMPT)[1])
-
-
-def test_timing_prints_both_sizes(
-    work: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("calibration.timing._REPEATS", 1)
-    monkeypatch.setattr("calibration.timing.fit_cost", lambda: fit_cost(20, 3, 8, 4))
-    artifact = work / "timing.safetensors"
-    collected = str(work / "collected" / "id")
-    assert main(["fit", collected, "--out", str(artifact), "--scope", "x", "--rank", "4"]) == 0
-    assert main(["timing", str(artifact), "--fit"]) == 0
-    lines = capsys.readouterr().out.splitlines()
-    assert "fit of 20 trajectories of 3 x 8 at rank 4" in lines[-6]
-    assert "33 x 4096 at rank 256" in lines[-5]
-    assert "7 x 32, score and verdict" in lines[-4]
-    assert "7 x 32, all 5 scores of orders up to 0, and verdict" in lines[-3]
-    assert "7 x 32, all 15 scores of orders up to 5, and verdict" in lines[-1]
 
 
 def test_template_s_line_break_survives_the_shell(work: Path, model: Path, tmp_path: Path) -> None:
@@ -286,9 +264,7 @@ def test_nan_names_the_question_by_its_key(tmp_path: Path) -> None:
         with pytest.raises(EngineError, match=f"question {questions[1].key} of q are NaN"):
             collect(
                 checkpoint,
-                questions,
-                source,
-                tmp_path / str(len(looks)),
+                [QuestionsFile(questions, source, tmp_path / str(len(looks)))],
                 context=Context(max_tokens=3),
                 looks=looks,
                 max_length=512,

@@ -1,17 +1,25 @@
 """Questions files in, errors with line numbers out, splits that never move."""
 
+import hashlib
 import json
+import re
 from collections import Counter
 from pathlib import Path
 from typing import get_args
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from calibration.generate import generate, write_questions
 from calibration.questions import Split, key_of, read_questions, split_of
 from detector.errors import QuestionsError
 
 SECRET = "my-private-words"
+
+
+def key(text: str) -> str:
+    return key_of([{"role": "user", "content": text}])
 
 
 def write(path: Path, *lines: str | bytes) -> Path:
@@ -81,9 +89,6 @@ def test_missing_and_empty_files(tmp_path: Path) -> None:
 
 
 def test_copies_share_a_split_and_shares_are_kept() -> None:
-    def key(text: str) -> str:
-        return key_of([{"role": "user", "content": text}])
-
     assert key("Joan found 70 shells. How many?") == key("joan found 70 shells . How many ?")
     assert key("70 shells") != key("71 shells")
     # Pinned: a question that changes split would leak from one to the other.
@@ -105,3 +110,63 @@ def test_generated_questions_are_seeded_distinct_and_right(tmp_path: Path) -> No
     write_questions(path, n=50, seed=3)
     questions, _ = read_questions(path)
     assert [question.text for question in questions] == [q for q, _ in problems[:50]]
+
+
+def words_alone(text: str) -> str:
+    """The key as it was before signs counted in it."""
+    return hashlib.sha256(" ".join(re.findall(r"\w+", text.lower())).encode()).hexdigest()[:16]
+
+
+@pytest.mark.parametrize(
+    "texts",
+    [
+        ("3 + 4", "3 - 4", "3 * 4", "3 / 4", "3 ^ 4", "3 = 4", "3 < 4", "3 > 4", "3 != 4", "3 % 4"),
+        ("What is 5?", "What is -5?", "What is 5!?", "What is 5%?", "What is $5?", "What is ~5?"),
+        ("x + (y * z)", "(x + y) * z", "x + y * z", "x + {y * z}", "|x + y| * z"),
+        ("n choose 2", "n! choose 2", "n!! choose 2"),
+        ("3 5 left", "3.5 left", "3,5 left", "3:5 left", "3 .5 left", "3/5 left"),
+        ("a × b", "a ÷ b", "a · b", "a ≤ b", "a ∈ b"),
+        ("f(2) of f", "f'(2) of f", "f''(2) of f"),
+    ],
+)
+def test_questions_that_differ_in_signs_are_different_and_in_one_split(
+    texts: tuple[str, ...],
+) -> None:
+    keys = [key(text) for text in texts]
+    assert len(set(keys)) == len(texts)
+    assert len({found[:8] for found in keys}) == len({split_of(found) for found in keys}) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "copy"),
+    [
+        ("What is 3 + 4?", " what is 3+4 ."),
+        ('He said: "Hi!" How many?', "he said hi. How many"),
+        ("It’s 5 apples; wait... 6!", "it's 5 apples, wait 6!"),
+        ("What is 7 \N{MINUS SIGN} 2?", "What is 7 - 2?"),
+        ("7 \N{EN DASH} 2", "7-2"),
+        ("Well, then.", "WELL THEN!"),
+        ("Is it .5 or 1,200.75?", "is it  .5 or 1,200.75"),
+    ],
+)
+def test_copies_that_differ_in_spacing_case_or_punctuation_are_one(text: str, copy: str) -> None:
+    assert key(text) == key(copy)
+
+
+@given(st.text())
+def test_signs_move_no_question_to_another_split(text: str) -> None:
+    assert key(text)[:8] == words_alone(text)[:8]
+    assert split_of(key(text)) == split_of(words_alone(text))
+
+
+def test_keys_are_64_bits_wide_without_signs_too() -> None:
+    """32 would give some two of 20,000 questions one key in every twentieth data set."""
+    halves = {(found[:8], found[8:]) for found in map(key, ("one", "two", "one two", "two one"))}
+    assert len(halves) == 4
+    assert not any(first == second for first, second in halves)
+
+
+def test_a_file_keeps_questions_that_differ_in_a_sign(tmp_path: Path) -> None:
+    rows = [json.dumps({"question": f"What is 3 {sign} 4?"}) for sign in "+-*/+"]
+    questions, source = read_questions(write(tmp_path / "q.jsonl", *rows))
+    assert source.n_questions == len(questions) == 4

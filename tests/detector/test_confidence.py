@@ -5,11 +5,7 @@ import math
 import pytest
 import torch
 
-from detector.confidence import coe_c, coe_r, entropy, max_softmax, perplexity
-from detector.engine.engine import Engine
-from detector.engine.model.text import Text
-from detector.engine.request import Request
-from tests.tiny import tiny_checkpoint
+from detector.confidence import coe_c, coe_r
 
 
 def norm(v: list[float]) -> float:
@@ -52,33 +48,3 @@ def test_opposite_states_have_an_angle() -> None:
     """Rounding may push a cosine past -1, where arccos has no value."""
     state = torch.full((1, 1, 3), 0.1)
     assert torch.isfinite(coe_c(torch.cat([state, -state, state], 1))).all()
-
-
-@torch.inference_mode()
-def test_likelihoods_equal_a_teacher_forced_pass() -> None:
-    checkpoint = tiny_checkpoint()
-    engine = Engine(checkpoint, n_slots=2, max_length=256, keep_likelihood=True)
-    text = Text(checkpoint.tokenizer)
-    requests = [
-        Request(text.encode_question(question), max_tokens=7)
-        for question in ("2 + 2?", "What is 3 times 14?", "One, two, three?")
-    ]
-    for request in requests:
-        engine.submit(request)
-    while engine.busy:
-        engine.step()
-    engine.close()
-    for request in requests:
-        n = len(request.generated)
-        ids = torch.tensor([[*request.prompt, *request.generated]])
-        logits = checkpoint.model(ids, use_cache=False).logits[0, len(request.prompt) - 1 : -1]
-        p = logits.double().softmax(-1)
-        chosen = p[torch.arange(n), torch.tensor(request.generated)]
-        assert request.likelihood is not None
-        mean = request.likelihood[None] / n
-        assert float(perplexity(mean)) == pytest.approx(
-            float(chosen.log().neg().mean().exp()), 1e-4
-        )
-        assert float(max_softmax(mean)) == pytest.approx(-float(p.amax(-1).mean()), rel=1e-4)
-        expected = float(-(p * p.log()).sum(-1).mean())
-        assert float(entropy(mean)) == pytest.approx(expected, rel=1e-4)

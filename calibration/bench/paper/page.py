@@ -16,7 +16,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from sklearn.metrics import roc_curve
 
-from calibration.benchmark import GUARD, Benchmark, ScoreRow
+from calibration.bench.paper.result import Benchmark, ScoreRow
+from calibration.bench.paper.scorers import GUARD
 
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: #1d2733;

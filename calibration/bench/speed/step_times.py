@@ -6,12 +6,12 @@ import statistics
 import time
 from collections.abc import Callable
 
-from calibration.contenders import ANY_TOKEN, observer_of
-from calibration.throughput import every_look_guard
+from calibration.bench.speed.contenders import ANY_TOKEN, judge_of
+from calibration.bench.speed.throughput import every_look_guard
+from detector.backend import Ask
 from detector.detector import Detector
 from detector.engine.engine import Engine
 from detector.engine.model.checkpoint import Checkpoint
-from detector.backend import Ask as Request
 
 ROUNDS = 5
 _N_STEPS = 8
@@ -20,7 +20,7 @@ _N_STEPS = 8
 def decode_ms(engine: Engine, n: int, prompt: tuple[int, ...]) -> float:
     """Milliseconds of a step in which `n` running requests decode and none is prefilled."""
     for _ in range(n):
-        engine.submit(Request(prompt, max_tokens=2 * _N_STEPS, sampling=ANY_TOKEN))
+        engine.submit(Ask(prompt, max_tokens=2 * _N_STEPS, sampling=ANY_TOKEN))
     while engine.capacity().n_waiting:
         engine.step()
     engine.step()
@@ -35,7 +35,7 @@ def decode_ms(engine: Engine, n: int, prompt: tuple[int, ...]) -> float:
 def prefill_ms(engine: Engine, prompt: tuple[int, ...]) -> float:
     """Milliseconds that a prompt alone takes, looks included."""
     began = time.perf_counter()
-    engine.submit(Request(prompt, response=()))
+    engine.submit(Ask(prompt, response=()))
     while engine.busy:
         engine.step()
     return 1000 * (time.perf_counter() - began)
@@ -62,7 +62,7 @@ def _engine(checkpoint: Checkpoint, detector: Detector | None, n: int, length: i
     return Engine(
         checkpoint,
         looks={fitted.look for fitted in detector.looks} if detector else (),
-        observer=observer_of(detector, checkpoint) if detector else None,
+        observer=judge_of(detector, checkpoint).observe if detector else None,
         n_slots=n,
         max_length=length + 2 * _N_STEPS,
         prefill_tokens=max(512, length),

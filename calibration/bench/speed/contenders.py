@@ -21,13 +21,12 @@ import torch
 from transformers import GenerationConfig
 from transformers.generation.configuration_utils import ContinuousBatchingConfig
 
-from detector.backend import Sampling
+from detector.backend import Ask, Sampling
 from detector.detector import Detector
 from detector.engine.engine import Engine
 from detector.engine.model.checkpoint import Checkpoint
-from detector.backend import Ask as Request
 from detector.errors import CalibrationError
-from detector.trajectory import Look
+from detector.judge import Judge
 
 Prompts = Sequence[tuple[int, ...]]
 Generate = Callable[[Prompts, int], None]
@@ -45,22 +44,9 @@ class Contender:
     open: Callable[[], AbstractContextManager[Generate]]
 
 
-def observer_of(
-    detector: Detector, checkpoint: Checkpoint
-) -> Callable[[Look, Sequence[Request], torch.Tensor], list[bool]]:
+def judge_of(detector: Detector, checkpoint: Checkpoint) -> Judge:
     """Judges every request at every look, as serving does, and ends none."""
-    detector = detector.to(checkpoint.model.device)
-    looks: dict[Request, list[Any]] = {}
-
-    def observe(look: Look, requests: Sequence[Request], trajectories: torch.Tensor) -> list[bool]:
-        scored = detector.score(look, trajectories)
-        for request, scores in zip(requests, scored, strict=True):
-            seen = looks.setdefault(request, [])
-            seen += scores
-            detector.judge(seen)
-        return [False] * len(requests)
-
-    return observe
+    return Judge(detector.to(checkpoint.model.device))
 
 
 def own_engine(name: str, checkpoint: Checkpoint, detector: Detector | None, n: int) -> Contender:
@@ -71,7 +57,7 @@ def own_engine(name: str, checkpoint: Checkpoint, detector: Detector | None, n: 
         engine = Engine(
             checkpoint,
             looks={fitted.look for fitted in detector.looks} if detector else (),
-            observer=observer_of(detector, checkpoint) if detector else None,
+            observer=judge_of(detector, checkpoint).observe if detector else None,
             n_slots=n,
             max_length=256,
             max_queue=4 * n,
@@ -79,7 +65,7 @@ def own_engine(name: str, checkpoint: Checkpoint, detector: Detector | None, n: 
 
         def generate(prompts: Prompts, n_new: int) -> None:
             for prompt in prompts:
-                engine.submit(Request(prompt, max_tokens=n_new, sampling=ANY_TOKEN))
+                engine.submit(Ask(prompt, max_tokens=n_new, sampling=ANY_TOKEN))
             while engine.busy:
                 engine.step()
 

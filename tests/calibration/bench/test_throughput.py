@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from xml.etree import ElementTree
 
 import pytest
@@ -12,14 +14,22 @@ import torch
 from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from calibration import floor, growth, load, step_times, throughput
 from calibration.__main__ import main
-from calibration.contenders import Prompts, continuous_batching, own_engine, static_batch
+from calibration.bench.speed import floor, growth, load, step_times, throughput
+from calibration.bench.speed.__main__ import main as speed
+from calibration.bench.speed.contenders import (
+    Contender,
+    Generate,
+    Prompts,
+    continuous_batching,
+    own_engine,
+    static_batch,
+)
+from calibration.bench.speed.throughput import Comparison, compare, every_look_guard, prompts_of
 from calibration.generate import generate
-from calibration.throughput import Comparison, compare, every_look_guard, prompts_of
+from detector.backend import Ask, Step
 from detector.engine.engine import Engine
 from detector.engine.model.text import Text
-from detector.engine.request import Request
 from detector.trajectory import PROMPT, Look
 from tests.tiny import tiny_checkpoint
 
@@ -51,18 +61,20 @@ def test_contenders_generate_all_that_is_asked(monkeypatch: pytest.MonkeyPatch) 
     """Every engine draws as many tokens, whatever the model would rather do."""
     ours, plain = tiny_checkpoint(), tiny_checkpoint()
     prompts: Prompts = prompts_of(Text(ours.tokenizer), 3)
-    seen: list[Request] = []
-    submit = Engine.submit
+    tokens: dict[Ask, int] = {}
+    step = Engine.step
 
-    def spy(self: Engine, *requests: Request) -> None:
-        seen.extend(requests)
-        submit(self, *requests)
+    def spy(self: Engine) -> list[Step]:
+        steps = step(self)
+        for each in steps:
+            tokens[each.ask] = tokens.get(each.ask, 0) + (each.token is not None)
+        return steps
 
-    monkeypatch.setattr(Engine, "submit", spy)
+    monkeypatch.setattr(Engine, "step", spy)
     for detector in (every_look_guard(ours, rank=4), None):
         with own_engine("engine", ours, detector, 3).open() as run:
             run(prompts, 30)
-    assert [len(request.generated) for request in seen] == [30] * 6
+    assert list(tokens.values()) == [30] * 6
     lengths = []
     generate_plainly = plain.model.generate
 
@@ -79,11 +91,32 @@ def test_contenders_generate_all_that_is_asked(monkeypatch: pytest.MonkeyPatch) 
         run(prompts, 30)
 
 
-def test_every_contender_runs_once_a_round() -> None:
-    checkpoint = tiny_checkpoint()
-    contenders = [own_engine(name, checkpoint, None, 2) for name in ("a", "b")]
-    seconds = compare(contenders, prompts_of(Text(checkpoint.tokenizer), 2), 3, rounds=3)
-    assert {name: len(times) for name, times in seconds.items()} == {"a": 3, "b": 3}
+def test_contenders_take_turns_and_only_the_work_itself_is_timed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now, turns = 0.0, []
+
+    def contender(name: str, per_token: float) -> Contender:
+        @contextmanager
+        def ready() -> Iterator[Generate]:
+            nonlocal now
+
+            def run(prompts: Prompts, n_new: int) -> None:
+                nonlocal now
+                now += per_token * n_new
+
+            turns.append(name)
+            now += 100
+            yield run
+            now += 100
+
+        return Contender(name, ready)
+
+    monkeypatch.setattr(throughput, "time", SimpleNamespace(perf_counter=lambda: now))
+    seconds = compare([contender("a", 1), contender("b", 2)], [(1, 2)], n_new=3, rounds=3)
+    assert seconds == {"a": [3.0, 3.0, 3.0], "b": [6.0, 6.0, 6.0]}
+    # Whoever is first in a round is last in the next.
+    assert turns == ["a", "b", "b", "a", "a", "b"]
 
 
 def test_ratios_are_taken_within_a_round() -> None:
@@ -100,13 +133,13 @@ def test_throughput_command(
     out = work / "t.json"
     options = ["--model", str(work / "model"), "--at-once", "2", "--dtype", "float32"]
     more = ["--rounds", "2", "--out", str(out)]
-    assert main(["throughput", str(work / "a.safetensors"), *options, *more]) == 0
+    assert speed(["throughput", str(work / "a.safetensors"), *options, *more]) == 0
     (comparison,) = json.loads(out.read_text())
     assert all(len(times) == 2 for times in comparison["seconds"].values())
     shown = capsys.readouterr().out
     for name in ("guarded", "unguarded", "static-batch generate", "continuous batching"):
         assert name in shown
-    assert main(["throughput", str(work / "a.safetensors"), *options, *more, "--ours"]) == 0
+    assert speed(["throughput", str(work / "a.safetensors"), *options, *more, "--ours"]) == 0
     (comparison,) = json.loads(out.read_text())
     assert list(comparison["seconds"]) == ["guarded", "unguarded", "guarded at every look"]
 
@@ -117,7 +150,7 @@ def test_load_command(
     monkeypatch.setattr(load, "N_NEW", 3)
     monkeypatch.setattr(load, "_N_SLOTS", 4)
     options = ["--model", str(work / "model"), "--dtype", "float32", "--n", "30"]
-    assert main(["load", str(work / "a.safetensors"), *options, "--n-memory", "40"]) == 0
+    assert speed(["load", str(work / "a.safetensors"), *options, "--n-memory", "40"]) == 0
     shown = capsys.readouterr().out
     assert "30 arrivals" in shown
     assert ": 0 lost" in shown
@@ -125,9 +158,11 @@ def test_load_command(
     assert "= 1.00 x (L + 1) x d x 4" in shown
 
 
-def test_refused_prompts_take_no_decode_step() -> None:
+def test_refused_prompts_take_no_decode_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a clock that ticks with every token, refusing every second prompt saves half."""
     checkpoint = tiny_checkpoint()
     running: list[list[int]] = []
+    now = 0.0
 
     def make(observer: object) -> Engine:
         engine = Engine(
@@ -140,16 +175,18 @@ def test_refused_prompts_take_no_decode_step() -> None:
         step = engine.step
         running.append([])
 
-        def counted() -> object:
+        def counted() -> list[Step]:
+            nonlocal now
             steps = step()
+            now += sum(step.token is not None for step in steps)
             running[-1].append(engine.capacity().n_running)
             return steps
 
-        engine.step = counted  # type: ignore[method-assign, assignment]
+        engine.step = counted  # type: ignore[method-assign]
         return engine
 
-    prompts = prompts_of(Text(checkpoint.tokenizer), 32)
-    assert load.refusals(make, prompts) > 0
+    monkeypatch.setattr(load, "time", SimpleNamespace(perf_counter=lambda: now))
+    assert load.refusals(make, prompts_of(Text(checkpoint.tokenizer), 32)) == 2.0
     # The warm-up comes first: two tokens for each of the same prompts.
     assert [max(counts) for counts in running] == [32, 16]
 
@@ -162,7 +199,7 @@ def test_growth_command(
     monkeypatch.setattr(step_times, "ROUNDS", 1)
     out = work / "g.svg"
     model = ["--model", str(work / "model"), "--dtype", "float32"]
-    assert main(["growth", *model, "--out", str(out)]) == 0
+    assert speed(["growth", *model, "--out", str(out)]) == 0
     assert ElementTree.parse(out).getroot().tag.endswith("svg")
     shown = capsys.readouterr().out
     assert "decode step of 8 requests, ms:" in shown
@@ -182,7 +219,7 @@ def test_floor_command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.M
     monkeypatch.setattr(floor, "_READ_BYTES", 1 << 20)
     assert set(floor.SHAPES) == {"135m", "7b"}
     monkeypatch.setitem(floor.SHAPES, "135m", config)
-    assert main(["floor", "135m", "--batches", "1", "2", "--dtype", "float32"]) == 0
+    assert speed(["floor", "135m", "--batches", "1", "2", "--dtype", "float32"]) == 0
     shown = capsys.readouterr().out.splitlines()
     assert [line.split()[:2] for line in shown] == [["1", "requests:"], ["2", "requests:"]]
 
@@ -209,14 +246,14 @@ def test_the_guard_that_looks_often_takes_every_look() -> None:
     checkpoint = tiny_checkpoint()
     seen: list[Look] = []
 
-    def observe(look: Look, requests: Sequence[Request], rows: Tensor) -> list[bool]:
+    def observe(look: Look, requests: Sequence[Ask], rows: Tensor) -> list[bool]:
         seen.append(look)
         return [False] * len(requests)
 
     detector = every_look_guard(checkpoint, rank=4)
     looks = {fitted.look for fitted in detector.looks}
     engine = Engine(checkpoint, looks=looks, observer=observe, max_length=128)
-    engine.submit(Request((5, 6, 7), max_tokens=20))
+    engine.submit(Ask((5, 6, 7), max_tokens=20))
     with torch.inference_mode():
         while engine.busy:
             engine.step()

@@ -10,7 +10,7 @@ Youden cut, which is named as what it is.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -19,214 +19,21 @@ from scipy.stats import betabinom, hypergeom, kendalltau, spearmanr
 from sklearn.metrics import roc_curve
 from torch import Tensor
 
-from calibration.answers import is_correct
-from calibration.collection import Collection, CollectionFolder
-from calibration.confounds import Scores, length_correlation, matched_auroc, surface_scores
+from calibration.bench.paper.result import Benchmark, Cell, ScoreRow
+from calibration.bench.paper.scorers import QuestionSet, scored, scorers
+from calibration.confounds import Scores, length_correlation, matched_auroc
 from calibration.fit import FitOptions
-from calibration.questions import Question, in_first, read_rows
+from calibration.questions import in_first
 from calibration.report import auroc, fpr95
 from detector import conformal
-from detector.confidence import entropy, max_softmax, perplexity
 from detector.detector import MIN_TRAJECTORIES, Part, fit_look
 from detector.errors import CalibrationError, TooFewQuestionsError
 from detector.gaussian import GaussianFits
-from detector.planes import Planes
-from detector.scores import SCORES, FittedScore
-from detector.trajectory import END, PROMPT, PROMPT_MEAN, Look
+from detector.scores import SCORES
+from detector.trajectory import PROMPT, PROMPT_MEAN
 
 DRAWS = 20
 RESPLITS = 1000
-GUARD = "guard as shipped (prompt:mahalanobis)"
-SURFACE = "surface counts, no model"
-
-
-@dataclass(frozen=True)
-class QuestionSet:
-    """One questions file with what was collected of it, a row a question, copies too."""
-
-    name: str
-    rows: tuple[Question, ...]
-    collection: Collection
-    deviation: Tensor | None
-
-    @classmethod
-    def read(cls, path: Path, collected: Path) -> QuestionSet:
-        """Raises CalibrationError when the file is not collected, or has changed since."""
-        rows, digest = read_rows(path)
-        folder = collected / path.stem
-        store = CollectionFolder(folder)
-        collection = store.read()
-        if collection.record.source.sha256 != digest:
-            raise CalibrationError(
-                f"{str(path)!r} is not the file that {str(folder)!r} was collected from: collect "
-                "it again into another --out",
-                param="collected",
-            )
-        return cls(path.stem, tuple(rows), collection, store.deviation(collection.keys))
-
-    def at(self, keep: Sequence[int]) -> QuestionSet:
-        return replace(self, rows=tuple(self.rows[n] for n in keep))
-
-    @property
-    def indices(self) -> list[int]:
-        places = {key: n for n, key in enumerate(self.collection.keys)}
-        return [places[row.key] for row in self.rows]
-
-    @property
-    def texts(self) -> list[str]:
-        return [row.text for row in self.rows]
-
-    def planes(self, look: Look) -> Planes:
-        return self.collection.at(look).select(torch.tensor(self.indices))
-
-    @property
-    def correct(self) -> list[bool | None]:
-        responses = [self.collection.responses[n] for n in self.indices]
-        return [
-            is_correct(response, row.answer)
-            for response, row in zip(responses, self.rows, strict=True)
-        ]
-
-
-Scorer = Callable[[QuestionSet], Scores]
-
-
-def _trajectory_scorer(part: Part, gaussians: GaussianFits) -> Scorer:
-    fitted = SCORES[part.score].fit(gaussians, part.order)
-    return lambda questions: _scored(fitted, questions.planes(part.look)).numpy()
-
-
-def _scored(fitted: FittedScore, planes: Planes) -> Tensor:
-    return torch.cat([fitted.score(batch) for batch in planes.batches()]).double()
-
-
-def _likelihood_scorer(score: Callable[[Tensor], Tensor]) -> Scorer:
-    return lambda questions: score(questions.collection.likelihood[questions.indices]).numpy()
-
-
-def _deviation(questions: QuestionSet) -> Scores:
-    if questions.deviation is None:
-        raise CalibrationError(
-            f"the collection of {questions.name!r} lacks the dropout baseline that others have: "
-            "run `python -m calibration dropout` on it",
-            param="collected",
-        )
-    deviation: Scores = questions.deviation[questions.indices].numpy()
-    return deviation
-
-
-def scorers(fit: QuestionSet) -> dict[str, Scorer]:
-    """Every score that the collection supports, fitted where it needs fitting."""
-    looks = {
-        look: GaussianFits(fit.planes(look), FitOptions().rank)
-        for look in fit.collection.record.parsed_looks
-    }
-    made: dict[str, Scorer] = {}
-
-    def add(title: str, look: Look, score: str, order: int = 0) -> None:
-        if look in looks:
-            made[title] = _trajectory_scorer(Part(look, score, order), looks[look])
-
-    add(GUARD, PROMPT, "mahalanobis")
-    for stage, look in (("prompt", PROMPT), ("response", END)):
-        if look not in looks:
-            continue
-        if look == END:
-            add("response: Mahalanobis, mean over layers", END, "mahalanobis")
-        add(f"{stage}: Mahalanobis of first differences", look, "mahalanobis", 1)
-        for order in SCORES["tv-paper"].orders:
-            add(f"{stage}: TV, Ledoit-Wolf, k={order}", look, "tv-paper", order)
-        released = SCORES["tv-reference"]
-        for order in released.orders:
-            enough = fit.collection.record.n_layers >= released.fewest_layers(order)
-            if enough and bool((looks[look].diagonal.variance[1:] > 0).all()):
-                add(f"{stage}: TV as released, k={order}", look, "tv-reference", order)
-    add("input-embedding Mahalanobis", PROMPT_MEAN, "mahalanobis-last")
-    add("output-embedding Mahalanobis", END, "mahalanobis-last")
-    add("CoE-R", END, "coe-r")
-    add("CoE-C", END, "coe-c")
-    if not bool(fit.collection.likelihood.isnan().any()):
-        made["perplexity"] = _likelihood_scorer(perplexity)
-        made["max softmax probability"] = _likelihood_scorer(max_softmax)
-        made["entropy"] = _likelihood_scorer(entropy)
-    if fit.deviation is not None:
-        made["MC dropout"] = _deviation
-    made[SURFACE] = lambda questions: surface_scores(fit.texts, questions.texts)
-    return made
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One score on one OOD file, all in [0, 1].
-
-    `auroc` and `fpr95` over all rows; `drawn` their means and standard deviations over
-    balanced draws; `recall` at alpha, mean over conformal re-splits; `matched` AUROC over
-    `n_pairs` matched pairs; `youden_recall` and `youden_false_alarms` at the cut that
-    maximises their difference, chosen with the OOD data.
-    """
-
-    auroc: float
-    fpr95: float
-    drawn_auroc: tuple[float, float]
-    drawn_fpr95: tuple[float, float]
-    recall: float
-    matched: float | None
-    n_pairs: int
-    youden_recall: float
-    youden_false_alarms: float
-
-
-@dataclass(frozen=True)
-class ScoreRow:
-    """One score: a cell for each OOD file, and what holds on the ID file.
-
-    `false_alarms` is the mean realised rate over random re-splits, `false_alarms_exact` the
-    mean over all of them, `false_alarms_high` the 95 % point of the random ones,
-    `pac_false_alarms` their mean under the PAC threshold, None where too few questions allow
-    one. `quality` maps each file with
-    numeric answers to Kendall's and Spearman's correlation of the score with a wrong answer.
-    """
-
-    name: str
-    cells: dict[str, Cell]
-    false_alarms: float
-    false_alarms_exact: float
-    false_alarms_high: float
-    pac_false_alarms: float | None
-    length_correlation: float | None
-    quality: dict[str, tuple[float, float]]
-
-    def mean(self, field: str, sets: Sequence[str]) -> float | None:
-        """The mean of one field over the OOD files that have it; None without one."""
-        values = [getattr(self.cells[name], field) for name in sets]
-        known = [value for value in values if value is not None]
-        return float(np.mean(known)) if known else None
-
-
-@dataclass(frozen=True)
-class Benchmark:
-    """Everything measured, and the raw scores and distances behind the pictures.
-
-    `bound` is the 95 % point of the realised false-alarm rate by the Beta law, `bound_seen`
-    that of the rate seen on as few questions as a re-split leaves, by the beta-binomial law.
-    `peeking_false_alarms` is the exact mean over re-splits of a guard that takes every look.
-    """
-
-    model_name: str
-    id_name: str
-    n_fit: int
-    n_test: int
-    alpha: float
-    n_conformal: int
-    bound: float
-    bound_seen: float
-    near: tuple[str, ...]
-    far: tuple[str, ...]
-    rows: tuple[ScoreRow, ...]
-    accuracy: dict[str, float]
-    peeking_false_alarms: float | None
-    scores: dict[str, dict[str, list[float]]]
-    layers: dict[str, list[float]]
 
 
 def exact_false_alarms(inside: Scores, alpha: float) -> float:
@@ -335,6 +142,7 @@ def benchmark(
             raise CalibrationError(
                 f"OOD file {ood.name!r} equals the ID file: give another file as OOD", param="ood"
             )
+    _require_baselines_alike([whole, *sets.values()], collected)
     n_conformal = len(test.rows) // 2
     n_rest = len(test.rows) - n_conformal
     k = conformal.rank(n_conformal, alpha)
@@ -384,6 +192,16 @@ def benchmark(
     )
 
 
+def _require_baselines_alike(sets: Sequence[QuestionSet], collected: Path) -> None:
+    lacking = [str(collected / questions.name) for questions in sets if questions.baselines is None]
+    if 0 < len(lacking) < len(sets):
+        raise CalibrationError(
+            f"{', '.join(lacking)} lacks the baselines that other collections have: run "
+            f"`python -m calibration.bench.paper baselines {' '.join(lacking)}`",
+            param="collected",
+        )
+
+
 def _accuracies(sets: Sequence[QuestionSet]) -> dict[str, float]:
     found = {}
     for questions in sets:
@@ -406,7 +224,7 @@ def _peeking(fit: QuestionSet, test: QuestionSet, alpha: float) -> float | None:
         if int((~planes[0][:, 0].isnan()).sum()) < MIN_TRAJECTORIES:
             continue
         (fitted,) = fit_look(look, [Part(look)], planes, FitOptions().rank)
-        raw = _scored(fitted.score, test.planes(look))
+        raw = scored(fitted.score, test.planes(look))
         columns.append(fitted.standardise(raw).nan_to_num(nan=-torch.inf))
     maxima: Scores = torch.stack(columns).amax(0).numpy()
     return exact_false_alarms(maxima, alpha)

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from calibration.__main__ import main
-from calibration.benchmark import exact_false_alarms
+from calibration.bench.paper.__main__ import main as paper
+from calibration.bench.paper.benchmark import exact_false_alarms
 from calibration.generate import generate
 from detector import conformal
 from tests.tiny import tiny_checkpoint
@@ -45,7 +46,7 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run(work: Path, *more: str) -> int:
     sets = [str(work / "id.jsonl"), "--near", str(work / "near.jsonl")]
     far = ["--far", str(work / "far.jsonl"), "--collected", str(work / "c")]
-    return main(["benchmark", *sets, *far, "--out", str(work / "out"), *more])
+    return paper(["benchmark", *sets, *far, "--out", str(work / "out"), *more])
 
 
 def test_table_document_and_page(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -59,6 +60,12 @@ def test_table_document_and_page(work: Path, capsys: pytest.CaptureFixture[str])
     guard = document["rows"][0]
     # Random weights still tell most repeated letters from word problems.
     assert guard["cells"]["far"]["auroc"] > 0.8
+    # No two distances are equal, so its rates are what ranks alone say: 4 of 41, and 1 of 41 for
+    # PAC, where 0.9 ** 40 < 5 % < the tail of two.
+    assert guard["false_alarms_exact"] == pytest.approx(4 / 41)
+    assert guard["false_alarms"] == pytest.approx(4 / 41, abs=0.006)
+    assert guard["pac_false_alarms"] == pytest.approx(1 / 41, abs=0.006)
+    assert document["peeking_false_alarms"] > 0
     for row in document["rows"]:
         # Floor(0.1 * 41) = 4 of 41: 9.8 %, with 40 scored rows and ties only lowering it. Over
         # 1,000 re-splits of 80 scores the mean is exact up to 0.046 / sqrt(1000) * 4 = 0.006.
@@ -90,7 +97,7 @@ def test_a_collection_of_prompts_alone(work: Path, tmp_path: Path) -> None:
     files = [str(work / "id.jsonl"), str(work / "near.jsonl")]
     assert main(["collect", *files, "--out", str(tmp_path / "c"), *model]) == 0
     options = ["--near", files[1], "--collected", str(tmp_path / "c"), "--out", str(tmp_path)]
-    assert main(["benchmark", files[0], *options]) == 0
+    assert paper(["benchmark", files[0], *options]) == 0
     document = json.loads((tmp_path / "benchmark.json").read_text())
     assert not any(row["name"].startswith("response") for row in document["rows"])
     assert document["peeking_false_alarms"] is None
@@ -100,7 +107,7 @@ def test_each_file_in_turn(work: Path, capsys: pytest.CaptureFixture[str]) -> No
     files = [str(work / "id.jsonl"), str(work / "near.jsonl")]
     out = work / "turns"
     options = ["--collected", str(work / "c"), "--out", str(out), "--alpha", "0.2"]
-    assert main(["benchmark", *files, "--in-turn", *options]) == 0
+    assert paper(["benchmark", *files, "--in-turn", *options]) == 0
     shown = capsys.readouterr().out
     assert "ID = id\n" in shown
     assert "ID = near\n" in shown
@@ -111,7 +118,7 @@ def test_each_file_in_turn(work: Path, capsys: pytest.CaptureFixture[str]) -> No
 
 def test_what_it_refuses(work: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     def failing(*arguments: object) -> str:
-        assert main([str(argument) for argument in arguments]) == 2
+        assert paper([str(argument) for argument in arguments]) == 2
         return capsys.readouterr().err.strip().splitlines()[-1]
 
     collected = ("--collected", work / "c", "--out", tmp_path)

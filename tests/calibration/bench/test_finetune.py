@@ -10,8 +10,8 @@ import pytest
 import torch
 from transformers import Trainer
 
-from calibration.__main__ import main
-from calibration.finetune import (
+from calibration.bench.paper.__main__ import main as paper
+from calibration.bench.paper.finetune import (
     AnsweredQuestions,
     FinetuneOptions,
     finetune,
@@ -134,7 +134,7 @@ def test_command_trains_on_the_first_rows(
     (tmp_path / "q.jsonl").write_text("\n".join(rows))
     options = ["--model", str(tmp_path / "model"), "--epochs", "1", "--first", "16"]
     assert (
-        main(["finetune", str(tmp_path / "q.jsonl"), "--out", str(tmp_path / "t"), *options]) == 0
+        paper(["finetune", str(tmp_path / "q.jsonl"), "--out", str(tmp_path / "t"), *options]) == 0
     )
     out = capsys.readouterr().out
     assert "trained on 14 rows" in out

@@ -18,8 +18,8 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from calibration.step_times import decode_ms, medians
-from calibration.throughput import N_PROMPT, prompts_of
+from calibration.bench.speed.step_times import decode_ms, medians
+from calibration.bench.speed.throughput import N_PROMPT, prompts_of
 from detector.engine.engine import Engine
 from detector.engine.model.checkpoint import DTYPES, Checkpoint, best_device, best_dtype
 from detector.engine.model.default_model import default_checkpoint

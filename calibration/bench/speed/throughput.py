@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from calibration.contenders import (
+from calibration.bench.speed.contenders import (
     Contender,
     Prompts,
     continuous_batching,

@@ -16,13 +16,13 @@ from pathlib import Path
 from torch import Tensor
 from tqdm import tqdm
 
-from calibration.contenders import ANY_TOKEN, Prompts, observer_of
-from calibration.throughput import N_NEW, prompts_of
+from calibration.bench.speed.contenders import ANY_TOKEN, Prompts, judge_of
+from calibration.bench.speed.throughput import N_NEW, prompts_of
 from detector.artifact import Artifact
+from detector.backend import Ask
 from detector.engine.engine import Engine
 from detector.engine.model.checkpoint import load_checkpoint
 from detector.engine.model.text import Text
-from detector.backend import Ask as Request
 from detector.trajectory import PROMPT, Look
 
 _N_SLOTS = 32
@@ -49,15 +49,18 @@ class Poisson:
         )
 
 
-def _request(prompt: tuple[int, ...], n_new: int | None = None) -> Request:
-    return Request(prompt, max_tokens=n_new or N_NEW, sampling=ANY_TOKEN)
+def _ask(prompt: tuple[int, ...], n_new: int | None = None) -> Ask:
+    return Ask(prompt, max_tokens=n_new or N_NEW, sampling=ANY_TOKEN)
 
 
-def _first_tokens(engine: Engine, arrivals: Sequence[tuple[float, Request]]) -> list[float]:
-    """Seconds from each arrival to its first token; arrivals in order, seconds from now."""
+def _first_tokens(engine: Engine, arrivals: Sequence[tuple[float, Ask]]) -> tuple[list[float], int]:
+    """Seconds from each arrival to its first token, and how many were answered in full;
+    arrivals in order, seconds from now.
+    """
     waiting = list(reversed(arrivals))
     arrived = {request: at for at, request in arrivals}
-    first: dict[Request, float] = {}
+    first: dict[Ask, float] = {}
+    n_finished = 0
     began = time.perf_counter()
     while waiting or engine.busy:
         now = time.perf_counter() - began
@@ -67,11 +70,12 @@ def _first_tokens(engine: Engine, arrivals: Sequence[tuple[float, Request]]) -> 
             time.sleep(max(0.0, waiting[-1][0] - now))
             continue
         for step in engine.step():
-            first.setdefault(step.request, time.perf_counter() - began - arrived[step.request])
-    return list(first.values())
+            first.setdefault(step.ask, time.perf_counter() - began - arrived[step.ask])
+            n_finished += step.finish == "length"
+    return list(first.values()), n_finished
 
 
-def _seconds(engine: Engine, requests: Sequence[Request]) -> float:
+def _seconds(engine: Engine, requests: Sequence[Ask]) -> float:
     began = time.perf_counter()
     for request in requests:
         engine.submit(request)
@@ -83,19 +87,18 @@ def _seconds(engine: Engine, requests: Sequence[Request]) -> float:
 def poisson(engine: Engine, prompts: Prompts, share: float = 0.7) -> Poisson:
     """Measure capacity with all slots busy, then let the prompts arrive at a share of it."""
     n_slots = engine.capacity().n_slots
-    full = [_request(prompts[n % len(prompts)]) for n in range(3 * n_slots)]
+    full = [_ask(prompts[n % len(prompts)]) for n in range(3 * n_slots)]
     capacity = len(full) / _seconds(engine, full)
-    alone = [_first_tokens(engine, [(0.0, _request(prompt))])[0] for prompt in prompts[:20]]
+    alone = [_first_tokens(engine, [(0.0, _ask(prompt))])[0][0] for prompt in prompts[:20]]
     draw = random.Random(0)  # noqa: S311 (arrivals, not secrets)
     at, arrivals = 0.0, []
     for prompt in prompts:
         at += draw.expovariate(share * capacity)
-        arrivals.append((at, _request(prompt)))
-    waits = _first_tokens(engine, arrivals)
-    finished = sum(len(request.generated) == N_NEW for _, request in arrivals)
+        arrivals.append((at, _ask(prompt)))
+    waits, n_finished = _first_tokens(engine, arrivals)
     return Poisson(
         n=len(arrivals),
-        n_finished=finished,
+        n_finished=n_finished,
         capacity=capacity,
         rate=share * capacity,
         unloaded=statistics.median(alone),
@@ -110,20 +113,20 @@ def refusals(make: Callable[[Callable[..., list[bool]]], Engine], prompts: Promp
     """
     seconds = {}
     for refusing in (False, True):
-        requests = [_request(prompt) for prompt in prompts]
+        requests = [_ask(prompt) for prompt in prompts]
         out_of_scope = set(requests[1::2]) if refusing else set()
 
         def observe(
             look: Look,
-            seen: Sequence[Request],
+            seen: Sequence[Ask],
             trajectories: Tensor,
-            refused: set[Request] = out_of_scope,
+            refused: set[Ask] = out_of_scope,
         ) -> list[bool]:
             return [request in refused for request in seen]
 
         engine = make(observe)
         try:
-            _seconds(engine, [_request(prompt, 2) for prompt in prompts[:_N_SLOTS]])
+            _seconds(engine, [_ask(prompt, 2) for prompt in prompts[:_N_SLOTS]])
             seconds[refusing] = _seconds(engine, requests)
         finally:
             engine.close()
@@ -141,7 +144,7 @@ def memory(engine: Engine, prompts: Prompts, n: int, n_new: int = 8) -> list[flo
     sizes = []
     with tqdm(total=n, desc="memory", unit="request") as progress:
         for _ in range(10):
-            batch = [_request(prompts[k % len(prompts)], n_new) for k in range(n // 10)]
+            batch = [_ask(prompts[k % len(prompts)], n_new) for k in range(n // 10)]
             _seconds(engine, batch)
             progress.update(len(batch))
             sizes.append(resident_megabytes())
@@ -165,7 +168,7 @@ def load(artifact: Artifact, model: str, dtype: str, *, n: int, n_memory: int) -
             max_queue=max(n, n_memory),
         )
 
-    engine = make(observer_of(artifact.detector, checkpoint))
+    engine = make(judge_of(artifact.detector, checkpoint).observe)
     try:
         arrivals = poisson(engine, prompts)
         sizes = memory(engine, prompts, n_memory)

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from calibration.ladder import BASES, IMPLIED_BASES, ladder
+from calibration.bench.paper.ladder import BASES, IMPLIED_BASES, ladder
 
 SETS = ladder(150, seed=0)
 

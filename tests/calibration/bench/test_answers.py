@@ -4,7 +4,7 @@ from fractions import Fraction
 
 import pytest
 
-from calibration.answers import answer_text, is_correct, parse_number
+from calibration.bench.paper.answers import answer_text, is_correct, parse_number
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,7 @@ from torch.utils.data import Dataset
 from transformers import EarlyStoppingCallback, PreTrainedModel, Trainer, TrainingArguments
 from transformers.trainer_utils import get_last_checkpoint
 
-from calibration.answers import answer_text
+from calibration.bench.paper.answers import answer_text
 from calibration.questions import key_of
 from detector.engine.model.checkpoint import Checkpoint
 from detector.engine.model.text import Text

@@ -15,8 +15,8 @@ import matplotlib.pyplot as plt
 from tqdm import tqdm
 from transformers import AutoModelForCausalLM
 
-from calibration.step_times import decode_ms, medians, prefill_ms
-from calibration.throughput import prompts_of
+from calibration.bench.speed.step_times import decode_ms, medians, prefill_ms
+from calibration.bench.speed.throughput import prompts_of
 from detector.engine.model.checkpoint import DTYPES, Checkpoint, load_checkpoint
 from detector.engine.model.text import Text
 

@@ -1,0 +1,1 @@
+"""What scoring and the engine cost: `python -m calibration.bench.speed`."""
