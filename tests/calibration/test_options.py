@@ -40,7 +40,7 @@ Main = Callable[[list[str]], int]
         (
             calibration,
             "generate --n 1 --out /dev/null/q",
-            "'/dev/null' cannot be used (File exists",
+            "'/dev/null' cannot be used (F",
         ),
     ],
 )
