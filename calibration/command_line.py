@@ -109,6 +109,14 @@ def run(program: type[CommandLine], arguments: Sequence[str] | None, name: str) 
                 "`pip install 'trajguard[calibration]'`"
             )
         )
+    except OSError as error:
+        if error.filename is None:
+            raise
+        return _failed(
+            BadOptionError(
+                f"{str(error.filename)!r} cannot be used ({error.strerror}): correct the path"
+            )
+        )
     except KeyboardInterrupt:
         print("interrupted; `collect` resumes where it was", file=sys.stderr)  # noqa: T201
         return 130

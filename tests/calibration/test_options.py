@@ -35,7 +35,13 @@ Main = Callable[[list[str]], int]
         (paper, "benchmark q --collected c --out o --first 0", "--first is '0': Input should be"),
         (speed, "floor 9b", "SHAPE is '9b': Input should be '135m' or '7b'"),
         (speed, "floor 7b --batches 1 none", "--batches is 'none': Input should be a valid int"),
+        (speed, "floor 7b --batches", "--batches is []: List should have at least 1 item"),
         (speed, "throughput a --out o --ours --vllm p", "give only one of the two"),
+        (
+            calibration,
+            "generate --n 1 --out /dev/null/q",
+            "'/dev/null' cannot be used (F",
+        ),
     ],
 )
 def test_a_bad_option_is_named_with_its_value_and_fix(

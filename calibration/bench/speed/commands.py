@@ -20,9 +20,11 @@ class Throughput(Command):
 
     artifact: CliPositionalArg[Path] = Field(description="artifact, .safetensors")
     model: ModelName = NAME
-    at_once: CliVariadicArg[list[PositiveInt]] = Field(default=[1, 8, 32], description="requests")
+    at_once: CliVariadicArg[list[PositiveInt]] = Field(
+        default=[1, 8, 32], min_length=1, description="requests"
+    )
     dtype: CliVariadicArg[list[Dtype]] = Field(
-        default=["bfloat16", "float32"], description="of the weights"
+        default=["bfloat16", "float32"], min_length=1, description="of the weights"
     )
     rounds: int = Field(default=7, ge=1, description="each contender once a round")
     ours: bool = Field(default=False, description="the engine alone, guarded and not")
@@ -93,7 +95,7 @@ class Floor(Command):
 
     shape: CliPositionalArg[Literal["135m", "7b"]] = Field(description="of a Llama: 135m or 7b")
     batches: CliVariadicArg[list[PositiveInt]] = Field(
-        default=[1, 8, 32, 128], description="requests"
+        default=[1, 8, 32, 128], min_length=1, description="requests"
     )
     dtype: Literal["auto", Dtype] = Field(default="auto", description="of the weights")
 
