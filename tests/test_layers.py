@@ -1,6 +1,8 @@
 """The direction of imports, read from the source."""
 
 import ast
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -90,6 +92,43 @@ def test_command_lines_start_without_transformers(command_line: str) -> None:
             module = ROOT / Path(*name.split("."))
             queue += [file for file in (module.with_suffix(".py"),) if file.exists()]
     assert len(seen) >= 6
+
+
+def test_bodies_are_pydantic_alone() -> None:
+    allowed = {"__future__", "collections", "typing", "pydantic"}
+    for path in (ROOT / "app" / "wire").glob("*.py"):
+        outside = {
+            name for name in imports(path) if not name.startswith(("app.wire", "app.policy"))
+        }
+        assert {name.split(".")[0] for name in outside} <= allowed, path
+
+
+def test_the_application_knows_the_backend_and_not_the_engine() -> None:
+    """Loading opens the engine; the settings know the default model's name."""
+    for path in sources("app"):
+        known = {name for name in imports(path) if name.startswith("detector.engine")}
+        if path.name == "settings.py":
+            known -= {name for name in known if "default_model" in name}
+        assert not known or path.name == "loading.py", path
+
+
+def test_the_application_starts_and_is_tested_without_torch() -> None:
+    """Its OpenAPI document too; only what runs the real engine needs torch."""
+    engine = {"chat", "choices", "ends", "leaving", "readiness", "score"}
+    tests = {path.stem.removeprefix("test_") for path in (ROOT / "tests/app").glob("test_*.py")}
+    assert engine < tests
+    modules = [f"tests.app.test_{name}" for name in sorted(tests - engine)]
+    program = "\n".join(
+        [
+            "import sys",
+            "absent = ('torch', 'transformers', 'tokenizers', 'numpy')",
+            "sys.modules |= dict.fromkeys(absent)",
+            "from tests.app.recorded import recorded_app",
+            "assert '/v1/score' in recorded_app().openapi()['paths']",
+            *(f"import {module}" for module in modules),
+        ]
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, cwd=ROOT)
 
 
 def test_instruments_are_no_part_of_calibration() -> None:
