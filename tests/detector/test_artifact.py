@@ -180,12 +180,13 @@ def test_groups_are_loaded_as_they_were_saved(artifact: Artifact, tmp_path: Path
     path = tmp_path / "a.safetensors"
     Artifact.of(
         replace(artifact.detector, groups=groups),
-        artifact.manifest.model_copy(update={"groups": listed}),
+        artifact.manifest.model_copy(update={"groups": listed, "alpha": 0.2, "guarantee": "pac"}),
     ).save(path)
     loaded = artifacts.load(path).detector
+    assert (loaded.alpha, loaded.guarantee) == (0.2, "pac")
     assert list(loaded.groups) == ["long", "another"]
     assert all(torch.equal(loaded.groups[name], groups[name]) for name in groups)
-    assert loaded.threshold_of("long") == conformal.threshold(groups["long"], loaded.alpha)
+    assert loaded.threshold_of("long") == conformal.threshold(groups["long"], 0.2, "pac")
 
 
 def test_manifests_are_read_without_torch() -> None:

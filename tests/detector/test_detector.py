@@ -166,6 +166,9 @@ def test_looks_are_kept_in_the_order_in_which_they_are_met() -> None:
     )
     detector = Detector.fit(fit, conformal, parts=parts)
     assert [fitted.part for fitted in detector.looks] == [parts[n] for n in (4, 3, 1, 2, 0)]
+    plain = Detector.fit(fit, conformal)
+    every_look = [Part(look) for look in (PROMPT_MEAN, PROMPT, 4, END)]
+    assert [fitted.part for fitted in plain.looks] == every_look
 
 
 def test_fit_says_what_is_missing() -> None:

@@ -33,6 +33,14 @@ def test_distances_equal_scikit_learn(n: int, d: int) -> None:
     assert ((distances - expected).abs() / expected).max() < 1e-4
 
 
+def test_a_mean_far_from_0_costs_no_precision() -> None:
+    sample, new = rows(300, 64) + 1000, rows(20, 64, seed=1) + 1000
+    expected = LedoitWolf().fit(sample.double().numpy()).mahalanobis(new.double().numpy())
+    distances = LayerGaussians.fit([sample]).distances(new[:, None])[:, 0].double()
+    # Rounding the fitted mean to float32 costs 2e-5; a float32 sum over the rows costs 1e-4.
+    assert (distances / torch.from_numpy(expected) - 1).abs().max() < 5e-5
+
+
 def test_truncated_rank_keeps_the_top_and_averages_the_rest() -> None:
     sample, new, rank = rows(300, 64), rows(20, 64, seed=1), 10
     covariance = torch.from_numpy(LedoitWolf().fit(sample.double().numpy()).covariance_)
@@ -92,7 +100,11 @@ def test_large_sides_use_the_randomised_spectrum() -> None:
     # hardest case for a range finder; with twice the columns it stays within 3 %.
     assert ((actual - shrunk).abs() / shrunk).max() < 0.03
     assert torch.isfinite(fitted.distances(new[:, None])).all()
+    # Whatever has been drawn before, and without a trace in what is drawn after.
+    torch.rand(1)
+    state = torch.random.get_rng_state()
     again = LayerGaussians.fit([sample], rank=64)
+    assert torch.equal(torch.random.get_rng_state(), state)
     assert torch.equal(again.basis, fitted.basis)
 
 
@@ -158,6 +170,11 @@ def test_full_rank_is_one_below_the_smaller_side(n: int, d: int) -> None:
 
 
 def test_shrinkage_lies_between_0_and_1() -> None:
-    assert ledoit_wolf_shrinkage(torch.eye(6).double() - 1 / 6) == 1
+    axes = torch.cat([torch.eye(4), -torch.eye(4)]).double()
+    assert ledoit_wolf_shrinkage(axes) == 1
+    for seed in range(20):
+        direction = rows(1, 8, seed).double()
+        shrinkage = ledoit_wolf_shrinkage(torch.cat([direction, -direction] * 3))
+        assert 0 <= shrinkage < 1e-12
     few = rows(4, 50).double()
     assert 0 < ledoit_wolf_shrinkage(few - few.mean(0)) <= 1
