@@ -1,1 +1,1 @@
-"""The guard as an HTTP service. Run as `python -m app`."""
+"""The guard as an HTTP service. Run as `trajguard serve`."""

@@ -1,4 +1,4 @@
-"""Serve: `python -m app`, with any setting as a flag."""
+"""Serve: `trajguard serve` or `python -m app`, with any setting as a flag."""
 
 from __future__ import annotations
 

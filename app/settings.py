@@ -42,7 +42,7 @@ class Settings(BaseSettings):
     """Every setting of the service, each TRAJGUARD_<NAME> in the environment."""
 
     model_config = SettingsConfigDict(
-        env_prefix=PREFIX, extra="forbid", cli_prog_name="python -m app", cli_kebab_case=True
+        env_prefix=PREFIX, extra="forbid", cli_prog_name="trajguard serve", cli_kebab_case=True
     )
 
     model: str = Field(default=NAME, description="default model's name, a local folder or a hub id")
@@ -129,7 +129,7 @@ def load_settings(arguments: list[str] | None = None) -> Settings:
     )
     if unknown:
         raise BadSettingError(
-            f"{unknown[0]} is not a setting: see `python -m app --help` for all of them",
+            f"{unknown[0]} is not a setting: see `trajguard serve --help` for all of them",
             param=unknown[0],
         )
     try:
