@@ -194,9 +194,10 @@ def test_a_closed_engine_leaves_nothing_behind(checkpoint: Checkpoint) -> None:
             engine.submit(Ask(prompt(5, 0), max_tokens=3), Ask(prompt(60, 1)))
             drain(engine)
             assert isinstance(engine._runner, SlotRunner)
-            storages = [slots._storage for slots in engine._runner._cache._all]
-            gone += [weakref.ref(kept) for kept in (engine, engine._runner, *storages)]
-            del storages
+            cache = engine._runner._cache
+            kept = [engine, engine._runner, cache, *(slots._storage for slots in cache._all)]
+            gone += [weakref.ref(each) for each in kept]
+            del cache, kept
             engine.close()
             del engine
         assert [ref() for ref in gone] == [None] * len(gone)
