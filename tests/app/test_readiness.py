@@ -19,6 +19,8 @@ from tests.app.clients import CHAT, IN_SCOPE, SECRET, client_of, error_of, user
 from tests.app.serving import make_app
 from tests.tiny import tiny_checkpoint
 
+ASKED = {"messages": user(IN_SCOPE), "max_tokens": 8}
+
 
 def test_engine_failure_fails_its_batch_and_the_next_goes_on(
     artifact: Artifact,
@@ -33,12 +35,14 @@ def test_engine_failure_fails_its_batch_and_the_next_goes_on(
 
         with monkeypatch.context() as patch:
             patch.setattr(Engine, "_decode", broken)
-            error = error_of(client.post(CHAT, json={"messages": user(IN_SCOPE)}), 500)
+            error = error_of(client.post(CHAT, json=ASKED), 500)
             assert error["code"] == "engine_error"
-            streamed = client.post(CHAT, json={"messages": user(IN_SCOPE), "stream": True})
+            streamed = client.post(
+                CHAT, json={"messages": user(IN_SCOPE), "max_tokens": 8, "stream": True}
+            )
             assert '"code":"engine_error"' in streamed.text
             assert "[DONE]" not in streamed.text
-        assert client.post(CHAT, json={"messages": user(IN_SCOPE)}).status_code == 200
+        assert client.post(CHAT, json=ASKED).status_code == 200
     assert "engine step failed: RuntimeError" in caplog.text
     assert SECRET not in caplog.text
 
@@ -47,7 +51,7 @@ def not_ready(settings: Settings, load: Any = load) -> dict[str, Any]:
     app = create_app(settings, load=load)
     with client_of(app) as client:
         assert client.get("/health").status_code == 200
-        error_of(client.post(CHAT, json={"messages": user(IN_SCOPE)}), 503)
+        error_of(client.post(CHAT, json=ASKED), 503)
         response = client.get("/readyz")
         assert response.headers["retry-after"] == "1"
         return error_of(response, 503)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
 
 from calibration.__main__ import main
-from calibration.bench.paper import baselines
+from calibration.bench.paper import baselines, benchmark
 from calibration.bench.paper.__main__ import main as paper
 from calibration.bench.paper.baselines import Baselines, measure
 from calibration.bench.paper.dropout import layer_dropout
@@ -22,19 +23,26 @@ from detector.errors import CalibrationError
 from tests.tiny import tiny_checkpoint
 
 
-@pytest.fixture
-def work(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def collected_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An ID and an OOD file, collected with a tiny model."""
+    folder = tmp_path_factory.mktemp("baselines")
     checkpoint = tiny_checkpoint()
-    checkpoint.model.save_pretrained(tmp_path / "model")
-    checkpoint.tokenizer.save_pretrained(tmp_path / "model")
-    for name, seed, n in (("id", 0, 200), ("ood", 1, 30)):
+    checkpoint.model.save_pretrained(folder / "model")
+    checkpoint.tokenizer.save_pretrained(folder / "model")
+    for name, seed, n in (("id", 0, 120), ("ood", 1, 30)):
         rows = [json.dumps({"question": q, "answer": float(a)}) for q, a in generate(n, seed)]
-        (tmp_path / f"{name}.jsonl").write_text("\n".join(rows))
-    files = [str(tmp_path / f"{name}.jsonl") for name in ("id", "ood")]
-    more = ["--looks", "prompt,end", "--max-tokens", "3", "--out", str(tmp_path / "c")]
-    assert main(["collect", *files, *model_of(tmp_path), *more]) == 0
-    return tmp_path
+        (folder / f"{name}.jsonl").write_text("\n".join(rows))
+    files = [str(folder / f"{name}.jsonl") for name in ("id", "ood")]
+    more = ["--looks", "prompt,end", "--max-tokens", "3", "--out", str(folder / "c")]
+    assert main(["collect", *files, *model_of(folder), *more]) == 0
+    return folder
+
+
+@pytest.fixture
+def work(collected_once: Path, tmp_path: Path) -> Path:
+    """A copy of those files to work on."""
+    return Path(shutil.copytree(collected_once, tmp_path / "work"))
 
 
 def model_of(work: Path) -> list[str]:
@@ -78,8 +86,9 @@ def test_the_file_holds_each_question_s_own_baselines(
 
 
 def test_command_adds_the_baselines_to_the_benchmark(
-    work: Path, capsys: pytest.CaptureFixture[str]
+    work: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(benchmark, "RESPLITS", 20)
     collected, model = work / "c", model_of(work)
     near = ["--near", str(work / "ood.jsonl"), "--collected", str(collected), "--alpha", "0.1"]
     arguments = ["benchmark", str(work / "id.jsonl"), *near, "--out", str(work / "out")]
