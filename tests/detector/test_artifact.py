@@ -19,11 +19,32 @@ from detector import conformal
 from detector.artifact import Artifact
 from detector.detector import Detector, Part
 from detector.errors import ArtifactError, ArtifactMismatchError, CorruptArtifactError
-from detector.manifest import GroupManifest
+from detector.manifest import Context, Fingerprint, GroupManifest, Manifest, Source, Splits
 from detector.planes import Planes
 from detector.scores import SCORES, FittedScore
 from detector.trajectory import PROMPT
-from tests.detector.test_detector import fitted, trajectories
+from tests.detector.test_detector import D, N_PLANES, fitted, trajectories
+
+
+@pytest.fixture(scope="module")
+def artifact() -> Artifact:
+    """Of random trajectories: no model runs for it."""
+    detector = fitted()
+    hashes = {name: name[0] * 64 for name in ("weights", "config", "tokenizer", "chat_template")}
+    manifest = Manifest(
+        scope="random walks",
+        model_name="tiny",
+        n_layers=N_PLANES - 1,
+        hidden_size=D,
+        fingerprint=Fingerprint(**hashes, dtype="float32", layer_convention="plain"),
+        context=Context(max_tokens=4),
+        looks=artifacts.look_manifests(detector),
+        alpha=detector.alpha,
+        guarantee=detector.guarantee,
+        splits=Splits(fit=200, conformal=200, holdout=0),
+        sources=(Source(name="walks", n_questions=400, sha256="0" * 64),),
+    )
+    return Artifact.of(detector, manifest)
 
 
 @pytest.mark.parametrize("score", SCORES)
