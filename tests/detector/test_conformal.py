@@ -35,6 +35,7 @@ def test_p_at_most_alpha_is_a_score_over_the_threshold(n: int, alpha: float) -> 
 def test_published_sizes(n: int, k: int, bound: float, pac_k: int) -> None:
     assert conformal.rank(n, 0.05) == k
     assert conformal.false_alarm_bound(n, k) == pytest.approx(bound, abs=5e-4)
+    assert conformal.false_alarm_bound(n, k) == pytest.approx(beta.ppf(0.95, k, n + 1 - k))
     assert conformal.rank(n, 0.05, "pac") == pac_k
 
 

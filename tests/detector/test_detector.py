@@ -115,8 +115,14 @@ def test_parts_that_are_none() -> None:
     assert Part.parse("prompt") == Part(PROMPT, "mahalanobis", 0)
     assert Part.parse("4::2") == Part(4, "mahalanobis", 2)
     for text in ("prompt:tv", "prompt:tv-paper:6", "prompt:tv-paper:-1", "prompt:tv-paper:x"):
-        with pytest.raises(CalibrationError, match="is no score at a look: write LOOK:SCORE"):
+        with pytest.raises(CalibrationError) as caught:
             Part.parse(text)
+        assert caught.value.message == (
+            f"{text!r} is no score at a look: write LOOK:SCORE or LOOK:SCORE:ORDER with a score "
+            "of mahalanobis, mahalanobis-last, tv-paper, tv-reference, coe-r, coe-c and an order "
+            "of 0 to 5"
+        )
+        assert caught.value.param == "guard"
 
 
 def test_alpha_changes_without_the_model() -> None:

@@ -195,8 +195,9 @@ def test_a_closed_engine_leaves_nothing_behind(checkpoint: Checkpoint) -> None:
             drain(engine)
             assert isinstance(engine._runner, SlotRunner)
             storages = [slots._storage for slots in engine._runner._cache._all]
-            gone += [weakref.ref(kept) for kept in (engine, engine._runner, *storages)]
-            del storages
+            held = (engine, engine._runner, engine._runner._cache, *storages)
+            gone += [weakref.ref(kept) for kept in held]
+            del held, storages
             engine.close()
             del engine
         assert [ref() for ref in gone] == [None] * len(gone)

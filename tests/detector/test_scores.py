@@ -150,12 +150,22 @@ def test_mahalanobis_scores_by_their_distances() -> None:
 
 
 def test_reference_variant_says_what_it_cannot_use() -> None:
-    with pytest.raises(CalibrationError, match="L = 5"):
+    with pytest.raises(CalibrationError) as caught:
         SCORES["tv-reference"].fit(gaussians_of(trajectories(9, 0)[:, :6]))
-    flat = trajectories(9, 0)
-    flat[:, 4, 3] = 1
-    with pytest.raises(CalibrationError, match="one is 0"):
-        SCORES["tv-reference"].fit(gaussians_of(flat))
+    assert caught.value.message == (
+        "score 'tv-reference' compares layers 1..L-6 and the model has L = 5: use 'tv-paper'"
+    )
+    assert caught.value.param == "score"
+    for layer in (1, 4, N_PLANES - 1):
+        flat = trajectories(9, 0)
+        flat[:, layer, 3] = 1
+        with pytest.raises(CalibrationError) as caught:
+            SCORES["tv-reference"].fit(gaussians_of(flat))
+        assert caught.value.message == (
+            "score 'tv-reference' divides by each coordinate's variance, and one is 0 in the fit "
+            "split: collect more questions or use 'tv-paper'"
+        )
+        assert caught.value.param == "score"
     embedding = trajectories(9, 0)
     embedding[:, 0] = 1
     # Layer 0, the same token for all questions, has no part in it.
