@@ -23,7 +23,7 @@ from detector.manifest import Context, Fingerprint, GroupManifest, Manifest, Sou
 from detector.planes import Planes
 from detector.scores import SCORES, FittedScore
 from detector.trajectory import PROMPT
-from tests.detector.test_detector import D, N_PLANES, fitted, trajectories
+from tests.detector.test_detector import N_PLANES, D, fitted, trajectories
 
 
 @pytest.fixture(scope="module")

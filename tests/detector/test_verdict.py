@@ -116,6 +116,9 @@ def test_groups_keep_alpha_each_on_its_own() -> None:
     assert (unknown.group, unknown.threshold) == (None, detector.threshold)
     with pytest.raises(TooFewQuestionsError, match="199 conformal questions of group 'narrow'"):
         detector.at(0.004, "marginal")
+    assert detector.at(0.01, "marginal").threshold_of("narrow") > detector.threshold_of("narrow")
+    with pytest.raises(TooFewQuestionsError, match=r"\(pac\) with 199 .* of group 'narrow'"):
+        detector.at(0.01, "pac")
 
 
 def test_groups_by_length_and_by_field() -> None:
