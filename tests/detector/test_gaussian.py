@@ -153,7 +153,16 @@ def test_a_difference_has_twice_the_rank() -> None:
 
 def test_gaussians_are_fitted_once() -> None:
     trajectories = torch.stack([rows(60, 24, seed=plane) for plane in range(4)], 1)
-    fits = GaussianFits(Planes.of(trajectories), rank=5)
+    read = []
+
+    def plane_of(plane: int, places: Tensor) -> Tensor:
+        read.append(plane)
+        return trajectories[places, plane]
+
+    fits = GaussianFits(Planes(plane_of, torch.arange(60), 4), rank=5)
+    for order in (2, 0, 1):
+        fits.of_order(order)
+    assert read == [0, 1, 2, 3]
     assert fits.of_order(1) is fits.of_order(1)
     assert fits.last is fits.last
     assert fits.diagonal is fits.diagonal

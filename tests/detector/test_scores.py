@@ -110,8 +110,14 @@ def test_fewest_layers_are_enough_and_one_less_is_refused(name: str, order: int)
     values = score.fit(gaussians_of(fit), order).score(new)
     assert values.isfinite().all()
     assert (values.var() > 0) == (name != "coe-r")
-    with pytest.raises(CalibrationError, match=rf"L = {n_planes - 2}: use"):
+    with pytest.raises(CalibrationError, match=rf"L = {n_planes - 2}: use") as caught:
         score.fit(gaussians_of(fit[:, :-1]), order)
+    assert caught.value.param == "score"
+    if name != "tv-reference":
+        assert caught.value.message == (
+            f"score {name!r} of order {order} needs L >= {n_planes - 1} layers and the model has "
+            f"L = {n_planes - 2}: use a lower order"
+        )
 
 
 @pytest.mark.parametrize("name", SCORES)
@@ -120,8 +126,10 @@ def test_orders_that_a_score_has(name: str) -> None:
     ordered = name in {"mahalanobis", "tv-paper", "tv-reference"}
     assert orders == ([0, 1, 2, 3, 4, 5] if ordered else [0])
     without = orders[-1] + 1
-    with pytest.raises(CalibrationError, match=f"{name!r} has no order {without}: leave the"):
+    with pytest.raises(CalibrationError) as caught:
         SCORES[name].fit(gaussians_of(trajectories(9, 0)), without)
+    assert caught.value.message == f"score {name!r} has no order {without}: leave the order out"
+    assert caught.value.param == "order"
 
 
 @pytest.mark.parametrize(("name", "order"), EVERY_SCORE)
