@@ -56,7 +56,7 @@ def ledoit_wolf_shrinkage(centred: Tensor) -> float:
         blocks = centred.split(256, dim=1)
         frobenius = sum(
             ((centred.T @ block).double().square().sum() for block in blocks),
-            start=torch.zeros((), dtype=torch.float64, device=centred.device),
+            start=torch.zeros(()),
         )
     frobenius = frobenius / n**2
     dispersion = frobenius / d - mean_variance**2

@@ -198,5 +198,11 @@ def test_shrinkage_lies_between_0_and_1() -> None:
         direction = rows(1, 8, seed).double()
         shrinkage = ledoit_wolf_shrinkage(torch.cat([direction, -direction] * 3))
         assert 0 <= shrinkage < 1e-12
+    assert ledoit_wolf_shrinkage(torch.zeros(8, 4).double()) == 1
+    isotropic = torch.randn(10, 40, 8, generator=torch.Generator().manual_seed(0)).double()
+    found = [ledoit_wolf_shrinkage(sample - sample.mean(0)) for sample in isotropic]
+    expected = [LedoitWolf().fit(sample.numpy()).shrinkage_ for sample in isotropic]
+    assert found == pytest.approx(expected, rel=1e-9)
+    assert max(found) == 1
     few = rows(4, 50).double()
     assert 0 < ledoit_wolf_shrinkage(few - few.mean(0)) <= 1
