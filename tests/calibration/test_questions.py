@@ -73,7 +73,7 @@ def test_options_may_be_as_many_as_there_are_letters(tmp_path: Path, n: int) -> 
 
 def test_other_fields_that_are_texts_are_kept(tmp_path: Path) -> None:
     row = {"question": "2 + 2?", "options": ["3", "4"], "answer": "B", "route": "a", "n": 5}
-    talk = {"messages": [{"role": "user", "content": "And 3 + 4?"}], "topic": "sums"}
+    talk = {"messages": [{"role": "user", "content": "3 + 4?"}], "topic": "sums", "options": "no"}
     questions, _ = read_questions(write(tmp_path / "q.jsonl", json.dumps(row), json.dumps(talk)))
     assert [question.fields for question in questions] == [{"route": "a"}, {"topic": "sums"}]
 
@@ -166,6 +166,11 @@ def test_copies_share_a_split_and_shares_are_kept() -> None:
     assert key("70 shells") != key("71 shells")
     # Pinned: a question that changes split would leak from one to the other.
     assert split_of(key("What is 1 + 2?")) == "fit"
+    assert [split_of(half + "0" * 8) for half in ("7fffffff", "80000000")] == ["fit", "conformal"]
+    assert [split_of(half + "0" * 8) for half in ("cccccccc", "cccccccd")] == [
+        "conformal",
+        "holdout",
+    ]
     n = 4000
     counts = Counter(split_of(key(question)) for question, _ in generate(n, seed=1))
     # Binomial standard deviations below sqrt(0.25 / 4000) = 0.0079; times 4.
@@ -235,8 +240,21 @@ def test_signs_move_no_question_to_another_split(text: str) -> None:
 def test_keys_are_64_bits_wide_without_signs_too() -> None:
     """32 would give some two of 20,000 questions one key in every twentieth data set."""
     halves = {(found[:8], found[8:]) for found in map(key, ("one", "two", "one two", "two one"))}
+    assert {len(half) for pair in halves for half in pair} == {8}
     assert len(halves) == 4
     assert not any(first == second for first, second in halves)
+
+
+def test_a_conversation_is_known_by_all_that_is_said() -> None:
+    said = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "3 + 4?"}]
+    assert key_of(said) == key("Be brief.\n3 + 4?") != key("3 + 4?")
+
+
+def test_every_question_has_a_seed_of_its_own() -> None:
+    plus, minus = (Question((), key(text)) for text in ("3 + 4", "3 - 4"))
+    assert plus.seed != minus.seed
+    assert plus.seed == Question((), key("3+4 ?")).seed
+    assert 0 <= plus.seed < 2**32
 
 
 def test_a_file_keeps_questions_that_differ_in_a_sign(tmp_path: Path) -> None:
