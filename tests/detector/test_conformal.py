@@ -74,9 +74,9 @@ def test_a_rounding_error_costs_no_rank() -> None:
 
 
 def test_too_few_questions_says_whose() -> None:
-    for whose, says in (("", ""), ("of group 'a'", " of group 'a'")):
+    for whose, says in (((), ""), (("of group 'a'",), " of group 'a'")):
         with pytest.raises(TooFewQuestionsError) as caught:
-            conformal.rank(5, 0.05, "marginal", whose)
+            conformal.rank(5, 0.05, "marginal", *whose)
         assert caught.value.message == (
             f"alpha 0.05 cannot be kept (marginal) with 5 conformal questions{says}: collect at "
             "least 19 or raise alpha"
