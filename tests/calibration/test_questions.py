@@ -12,7 +12,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from calibration.generate import generate, write_questions
-from calibration.questions import Split, key_of, read_questions, split_of
+from calibration.questions import (
+    Question,
+    Split,
+    in_first,
+    key_of,
+    read_questions,
+    require_answers,
+    split_of,
+)
 from detector.errors import QuestionsError
 
 SECRET = "my-private-words"
@@ -41,7 +49,9 @@ def test_questions_and_messages_are_read(tmp_path: Path) -> None:
     )
     questions, source = read_questions(path)
     assert [question.text for question in questions] == ["What is 1 + 2?", "And 3 + 4?"]
+    assert questions[0].messages == ({"role": "user", "content": "What is 1 + 2?"},)
     assert questions[1].messages == tuple(messages)
+    assert [question.answer for question in questions] == [3, None]
     assert (source.name, source.n_questions) == ("q", 2)
 
 
@@ -52,40 +62,103 @@ def test_options_are_part_of_the_question(tmp_path: Path) -> None:
     assert question.answer == "B"
 
 
+@pytest.mark.parametrize("n", [2, 26])
+def test_options_may_be_as_many_as_there_are_letters(tmp_path: Path, n: int) -> None:
+    row = {"question": "Which?", "options": [f"option {i}" for i in range(n)]}
+    (question,), _ = read_questions(write(tmp_path / "q.jsonl", json.dumps(row)))
+    lines = question.text.splitlines()
+    assert len(lines) == n + 1
+    assert lines[-1] == f"{chr(ord('A') + n - 1)}. option {n - 1}"
+
+
+def test_other_fields_that_are_texts_are_kept(tmp_path: Path) -> None:
+    row = {"question": "2 + 2?", "options": ["3", "4"], "answer": "B", "route": "a", "n": 5}
+    talk = {"messages": [{"role": "user", "content": "3 + 4?"}], "topic": "sums", "options": "no"}
+    questions, _ = read_questions(write(tmp_path / "q.jsonl", json.dumps(row), json.dumps(talk)))
+    assert [question.fields for question in questions] == [{"route": "a"}, {"topic": "sums"}]
+
+
+def test_a_file_s_record_has_its_digest(tmp_path: Path) -> None:
+    path = write(tmp_path / "q.jsonl", json.dumps({"question": "2 + 2?"}), "")
+    _, source = read_questions(path)
+    assert source.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+LIST = "write a list of role and content"
+OPTIONS = "write a list of 2 to 26 texts"
+
+
 @pytest.mark.parametrize(
     ("line", "says"),
     [
-        ("{", "not JSON"),
-        (SECRET, "not JSON"),
-        (b'{"question": "\xff"}', "not UTF-8 at byte 14"),
-        ("[1]", "a JSON list, not an object"),
-        ('{"answer": 1}', "'question' is missing"),
-        ('{"question": null}', "'question' is null"),
-        ('{"question": 5}', "'question' is int"),
-        ('{"question": "  "}', "the question is empty"),
-        ('{"question": "a", "options": "b"}', "'options' is text"),
-        ('{"question": "a", "options": ["b"]}', "'options' is list"),
-        ('{"messages": []}', "'messages' is empty list"),
-        ('{"messages": "hi"}', "'messages' is text"),
-        ('{"messages": [{"role": "user"}]}', "messages[0] has no text"),
-        ('{"messages": [{"role": "wizard", "content": "a"}]}', "messages[0] has an unknown role"),
-        ('{"messages": [{"role": "assistant", "content": "a"}]}', "not the user's"),
+        ("{", "not JSON (Expecting property name enclosed in double quotes at column 2)"),
+        (SECRET, "not JSON (Expecting value at column 1): fix the line"),
+        (b'{"question": "\xff"}', "not UTF-8 at byte 14: save the file as UTF-8"),
+        ("[1]", 'a JSON list, not an object: write {"question": ...}'),
+        ('{"answer": 1}', "'question' is missing: write a text, or 'messages'"),
+        ('{"question": null}', "'question' is null: write a text, or 'messages'"),
+        ('{"question": 5}', "'question' is int: write a text, or 'messages'"),
+        ('{"question": {"a": 1}}', "'question' is object: write a text, or 'messages'"),
+        ('{"question": "  "}', "the question is empty: write one or remove the line"),
+        ('{"question": "a", "options": "b"}', f"'options' is text: {OPTIONS}"),
+        ('{"question": "a", "options": "bc"}', f"'options' is text: {OPTIONS}"),
+        ('{"question": "a", "options": ["b"]}', f"'options' is list: {OPTIONS}"),
+        ('{"question": "a", "options": ["b", 1]}', f"'options' is list: {OPTIONS}"),
+        (json.dumps({"question": "a", "options": ["b"] * 27}), f"'options' is list: {OPTIONS}"),
+        ('{"messages": []}', f"'messages' is empty list: {LIST}"),
+        ('{"messages": "hi"}', f"'messages' is text: {LIST}"),
+        ('{"messages": ["hi"]}', "messages[0] has no text in 'content': write one"),
+        ('{"messages": [{"role": "user"}]}', "messages[0] has no text in 'content': write one"),
+        (
+            '{"messages": [{"role": "wizard", "content": "a"}]}',
+            "messages[0] has an unknown role: use one of system, developer, user, assistant",
+        ),
+        (
+            '{"messages": [{"role": "assistant", "content": "a"}]}',
+            "the last message is not the user's: end with the question",
+        ),
+        (
+            '{"messages": [{"role": "system", "content": "a"}, {"role": "user", "content": " "}]}',
+            "the question is empty: write one or remove the line",
+        ),
     ],
 )
 def test_a_bad_line_is_named_and_never_quoted(tmp_path: Path, line: str | bytes, says: str) -> None:
     path = write(tmp_path / "q.jsonl", json.dumps({"question": SECRET}), line)
     with pytest.raises(QuestionsError) as caught:
         read_questions(path)
-    assert "q.jsonl' line 2: " in caught.value.message
-    assert says in caught.value.message
+    assert caught.value.message.startswith(f"questions file {str(path)!r} line 2: {says}")
     assert SECRET not in caught.value.message
+    assert caught.value.param == "questions"
 
 
 def test_missing_and_empty_files(tmp_path: Path) -> None:
-    with pytest.raises(QuestionsError, match="cannot be read"):
-        read_questions(tmp_path / "none.jsonl")
-    with pytest.raises(QuestionsError, match="holds no question"):
-        read_questions(write(tmp_path / "q.jsonl", "", " "))
+    missing, empty = tmp_path / "none.jsonl", write(tmp_path / "q.jsonl", "", " ")
+    for path, says in (
+        (missing, "cannot be read (No such file or directory): check the path"),
+        (empty, "holds no question: write one JSON object a line"),
+    ):
+        with pytest.raises(QuestionsError) as caught:
+            read_questions(path)
+        assert caught.value.message == f"questions file {str(path)!r} {says}"
+        assert caught.value.param == "questions"
+
+
+def test_questions_without_an_answer_are_counted() -> None:
+    questions = [Question((), "", answer) for answer in (0, None, "", None, 5)]
+    require_answers(questions[::4], Path("q.jsonl"), "grading")
+    with pytest.raises(QuestionsError) as caught:
+        require_answers(questions, Path("q.jsonl"), "grading")
+    assert caught.value.message == (
+        "questions file 'q.jsonl': 2 of 5 rows have no 'answer', which grading needs: add an "
+        "answer to each row"
+    )
+    assert caught.value.param == "questions"
+
+
+def test_first_rows_of_every_hundred() -> None:
+    assert [n for n in range(250) if in_first(n, 2)] == [0, 1, 100, 101, 200, 201]
+    assert sum(in_first(n, 60) for n in range(600)) == 360
 
 
 def test_copies_share_a_split_and_shares_are_kept() -> None:
@@ -93,6 +166,11 @@ def test_copies_share_a_split_and_shares_are_kept() -> None:
     assert key("70 shells") != key("71 shells")
     # Pinned: a question that changes split would leak from one to the other.
     assert split_of(key("What is 1 + 2?")) == "fit"
+    assert [split_of(half + "0" * 8) for half in ("7fffffff", "80000000")] == ["fit", "conformal"]
+    assert [split_of(half + "0" * 8) for half in ("cccccccc", "cccccccd")] == [
+        "conformal",
+        "holdout",
+    ]
     n = 4000
     counts = Counter(split_of(key(question)) for question, _ in generate(n, seed=1))
     # Binomial standard deviations below sqrt(0.25 / 4000) = 0.0079; times 4.
@@ -162,8 +240,21 @@ def test_signs_move_no_question_to_another_split(text: str) -> None:
 def test_keys_are_64_bits_wide_without_signs_too() -> None:
     """32 would give some two of 20,000 questions one key in every twentieth data set."""
     halves = {(found[:8], found[8:]) for found in map(key, ("one", "two", "one two", "two one"))}
+    assert {len(half) for pair in halves for half in pair} == {8}
     assert len(halves) == 4
     assert not any(first == second for first, second in halves)
+
+
+def test_a_conversation_is_known_by_all_that_is_said() -> None:
+    said = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "3 + 4?"}]
+    assert key_of(said) == key("Be brief.\n3 + 4?") != key("3 + 4?")
+
+
+def test_every_question_has_a_seed_of_its_own() -> None:
+    plus, minus = (Question((), key(text)) for text in ("3 + 4", "3 - 4"))
+    assert plus.seed != minus.seed
+    assert plus.seed == Question((), key("3+4 ?")).seed
+    assert 0 <= plus.seed < 2**32
 
 
 def test_a_file_keeps_questions_that_differ_in_a_sign(tmp_path: Path) -> None:

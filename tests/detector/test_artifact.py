@@ -19,11 +19,32 @@ from detector import conformal
 from detector.artifact import Artifact
 from detector.detector import Detector, Part
 from detector.errors import ArtifactError, ArtifactMismatchError, CorruptArtifactError
-from detector.manifest import GroupManifest
+from detector.manifest import Context, Fingerprint, GroupManifest, Manifest, Source, Splits
 from detector.planes import Planes
 from detector.scores import SCORES, FittedScore
 from detector.trajectory import PROMPT
-from tests.detector.test_detector import fitted, trajectories
+from tests.detector.test_detector import N_PLANES, D, fitted, trajectories
+
+
+@pytest.fixture(scope="module")
+def artifact() -> Artifact:
+    """Of random trajectories: no model runs for it."""
+    detector = fitted()
+    hashes = {name: name[0] * 64 for name in ("weights", "config", "tokenizer", "chat_template")}
+    manifest = Manifest(
+        scope="random walks",
+        model_name="tiny",
+        n_layers=N_PLANES - 1,
+        hidden_size=D,
+        fingerprint=Fingerprint(**hashes, dtype="float32", layer_convention="plain"),
+        context=Context(max_tokens=4),
+        looks=artifacts.look_manifests(detector),
+        alpha=detector.alpha,
+        guarantee=detector.guarantee,
+        splits=Splits(fit=200, conformal=200, holdout=0),
+        sources=(Source(name="walks", n_questions=400, sha256="0" * 64),),
+    )
+    return Artifact.of(detector, manifest)
 
 
 @pytest.mark.parametrize("score", SCORES)
@@ -55,6 +76,9 @@ def test_shared_gaussians_are_stored_once(artifact: Artifact, tmp_path: Path) ->
     loaded = artifacts.load(path).detector
     assert loaded.score(PROMPT, new) == detector.score(PROMPT, new)
     assert loaded.looks[0].score.gaussians is loaded.looks[1].score.gaussians
+    without = [Part(PROMPT, "coe-r"), Part(PROMPT, "coe-c")]
+    detector = Detector.fit({PROMPT: fit}, {PROMPT: conformal}, parts=without)
+    assert [look.gaussians for look in artifacts.look_manifests(detector)] == [None, None]
 
 
 def test_every_flipped_byte_is_noticed(artifact: Artifact, tmp_path: Path) -> None:
@@ -67,6 +91,21 @@ def test_every_flipped_byte_is_noticed(artifact: Artifact, tmp_path: Path) -> No
         path.write_bytes(damaged)
         with pytest.raises(CorruptArtifactError, match="is damaged"):
             artifacts.load(path)
+
+
+def refused(path: Path, error: type[ArtifactError], says: str) -> None:
+    with pytest.raises(ArtifactError) as caught:
+        artifacts.load(path)
+    assert type(caught.value) is error
+    assert caught.value.message == f"artifact {str(path)!r} {says}"
+    assert caught.value.param == "artifact"
+
+
+def damaged_by(reason: str) -> str:
+    return f"is damaged or no artifact ({reason}): restore it or make it again with `trajguard fit`"
+
+
+DIFFERS = damaged_by("its digest differs from its content")
 
 
 def rewritten(
@@ -102,8 +141,7 @@ def test_the_same_bytes_as_another_tensor_are_noticed(artifact: Artifact, tmp_pa
         renamed,
     ):
         rewritten(path, changed)
-        with pytest.raises(CorruptArtifactError, match="its digest differs from its content"):
-            artifacts.load(path)
+        refused(path, CorruptArtifactError, DIFFERS)
     rewritten(path, tensors)
     assert artifacts.load(path).id == artifact.id
 
@@ -117,8 +155,7 @@ def test_another_manifest_is_noticed(
     path = tmp_path / "a.safetensors"
     artifact.save(path)
     rewritten(path, manifest=changed)
-    with pytest.raises(CorruptArtifactError, match="its digest differs from its content"):
-        artifacts.load(path)
+    refused(path, CorruptArtifactError, DIFFERS)
 
 
 def test_id_is_that_of_all_its_content(artifact: Artifact) -> None:
@@ -140,6 +177,18 @@ def test_fields_that_came_later_may_be_missing(artifact: Artifact, tmp_path: Pat
     assert loaded.id != artifact.id
 
 
+def test_the_order_of_a_manifest_s_fields_changes_nothing(
+    artifact: Artifact, tmp_path: Path
+) -> None:
+    path = tmp_path / "a.safetensors"
+    artifact.save(path)
+    fields = json.loads(artifact.manifest.model_dump_json())
+    with safe_open(path, framework="pt") as file:
+        metadata = file.metadata() | {"manifest": json.dumps(dict(reversed(fields.items())))}
+    path.write_bytes(save_tensors(load_tensors(path.read_bytes()), metadata))
+    assert artifacts.load(path).id == artifact.id
+
+
 @pytest.mark.parametrize("written", [1, 99])
 def test_another_format_is_named(artifact: Artifact, tmp_path: Path, written: int) -> None:
     path = tmp_path / "a.safetensors"
@@ -147,13 +196,8 @@ def test_another_format_is_named(artifact: Artifact, tmp_path: Path, written: in
     manifest = json.loads(artifact.manifest.model_dump_json()) | {"format": written}
     del manifest["fingerprint"]["config"]
     signed(path, manifest)
-    with pytest.raises(ArtifactError) as caught:
-        artifacts.load(path)
-    assert type(caught.value) is ArtifactError
-    assert caught.value.message == (
-        f"artifact {str(path)!r} is of format {written}, which this version does not read: make "
-        "it again with `trajguard fit`"
-    )
+    says = f"is of format {written}, which this version does not read: make it again with"
+    refused(path, ArtifactError, f"{says} `trajguard fit`")
 
 
 @pytest.mark.parametrize(
@@ -168,9 +212,8 @@ def test_an_unknown_score_is_named(
     manifest = json.loads(artifact.manifest.model_dump_json())
     manifest["looks"][0] |= changed
     signed(path, manifest)
-    with pytest.raises(ArtifactError, match="a score that this version does not know") as caught:
-        artifacts.load(path)
-    assert f"judges by {name!r}," in caught.value.message
+    says = f"judges by {name!r}, a score that this version does not know: make it again with"
+    refused(path, ArtifactError, f"{says} `trajguard fit`")
 
 
 def test_groups_are_loaded_as_they_were_saved(artifact: Artifact, tmp_path: Path) -> None:
@@ -199,15 +242,14 @@ def test_truncated_files_are_noticed(artifact: Artifact, tmp_path: Path, size: i
     path = tmp_path / "a.safetensors"
     artifact.save(path)
     path.write_bytes(path.read_bytes()[:size])
-    with pytest.raises(CorruptArtifactError):
-        artifacts.load(path)
+    refused(path, CorruptArtifactError, damaged_by("not readable"))
 
 
 def test_other_safetensors_are_refused(artifact: Artifact, tmp_path: Path) -> None:
     path = tmp_path / "a.safetensors"
-    path.write_bytes(save_tensors({"weight": torch.zeros(3)}))
-    with pytest.raises(CorruptArtifactError, match="no artifact"):
-        artifacts.load(path)
+    for metadata in (None, {"manifest": "{}"}):
+        path.write_bytes(save_tensors({"weight": torch.zeros(3)}, metadata))
+        refused(path, CorruptArtifactError, damaged_by("not readable"))
     artifact.save(path)
     for manifest in ("no JSON", "[]", "{}"):
         stored = load_tensors(path.read_bytes())
@@ -218,12 +260,16 @@ def test_other_safetensors_are_refused(artifact: Artifact, tmp_path: Path) -> No
 
 
 def test_missing_and_unwritable_paths(artifact: Artifact, tmp_path: Path) -> None:
-    with pytest.raises(ArtifactError, match="is not a file"):
-        artifacts.load(tmp_path)
+    refused(tmp_path, ArtifactError, "is not a file: make one with `trajguard fit`")
     blocked = tmp_path / "file"
     blocked.write_text("")
-    with pytest.raises(ArtifactError, match="cannot be written"):
-        artifact.save(blocked / "a.safetensors")
+    path = blocked / "a.safetensors"
+    with pytest.raises(ArtifactError) as caught:
+        artifact.save(path)
+    assert caught.value.message == (
+        f"artifact {str(path)!r} cannot be written (File exists): choose a writable path"
+    )
+    assert caught.value.param == "artifact"
 
 
 def test_mismatch_names_every_difference(artifact: Artifact) -> None:

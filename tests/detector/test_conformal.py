@@ -35,6 +35,7 @@ def test_p_at_most_alpha_is_a_score_over_the_threshold(n: int, alpha: float) -> 
 def test_published_sizes(n: int, k: int, bound: float, pac_k: int) -> None:
     assert conformal.rank(n, 0.05) == k
     assert conformal.false_alarm_bound(n, k) == pytest.approx(bound, abs=5e-4)
+    assert conformal.false_alarm_bound(n, k) == pytest.approx(beta.ppf(0.95, k, n + 1 - k))
     assert conformal.rank(n, 0.05, "pac") == pac_k
 
 
@@ -73,10 +74,14 @@ def test_a_rounding_error_costs_no_rank() -> None:
 
 
 def test_too_few_questions_says_whose() -> None:
-    with pytest.raises(TooFewQuestionsError, match="with 5 conformal questions: collect at least"):
-        conformal.rank(5, 0.05)
-    with pytest.raises(TooFewQuestionsError, match="5 conformal questions of group 'a': collect"):
-        conformal.rank(5, 0.05, "marginal", "of group 'a'")
+    for whose, says in (((), ""), (("of group 'a'",), " of group 'a'")):
+        with pytest.raises(TooFewQuestionsError) as caught:
+            conformal.rank(5, 0.05, "marginal", *whose)
+        assert caught.value.message == (
+            f"alpha 0.05 cannot be kept (marginal) with 5 conformal questions{says}: collect at "
+            "least 19 or raise alpha"
+        )
+        assert caught.value.param == "alpha"
 
 
 def test_realised_false_alarms_follow_the_beta_law() -> None:

@@ -6,13 +6,14 @@ from torch import Tensor
 
 from detector.detector import MIN_TRAJECTORIES, Detector, Part, fit_look
 from detector.errors import CalibrationError, TooFewQuestionsError
-from detector.gaussian import LayerGaussians
+from detector.gaussian import GaussianFits, LayerGaussians
 from detector.planes import Planes
 from detector.scores import ORDERS, SCORES
 from detector.trajectory import (
     END,
     PROMPT,
     PROMPT_MEAN,
+    difference,
     in_order,
     look_name,
     looks_due,
@@ -74,20 +75,26 @@ def test_false_alarms_stay_at_alpha_over_all_looks() -> None:
     assert flagged / total == pytest.approx(alpha, abs=0.0165)
 
 
+@pytest.mark.parametrize("order", [0, 2])
 @pytest.mark.parametrize("rank", [None, 3])
-def test_scores_are_standardised_by_the_rows_held_out(rank: int | None) -> None:
+def test_scores_are_standardised_by_the_rows_held_out(rank: int | None, order: int) -> None:
     """0 is the median and 1 the 95 % point of every fifth row, by Gaussians of the others."""
     rows = trajectories(203, 0)
-    (fitted_look,) = fit_look(PROMPT, [Part(PROMPT)], Planes.of(rows), rank)
+    parts = [Part(PROMPT, "mahalanobis", order)]
+    (fitted_look,) = fit_look(PROMPT, parts, Planes.of(rows), rank)
     held_out = torch.arange(203) % 5 == 0
-    raw = LayerGaussians.fit(rows[~held_out].unbind(1), rank).distances(rows[held_out]).mean(1)
+
+    def distances(fit: Tensor, new: Tensor) -> Tensor:
+        gaussians = GaussianFits(Planes.of(fit), rank).of_order(order)
+        return gaussians.distances(difference(new, order))
+
+    raw = distances(rows[~held_out], rows[held_out]).mean(1)
     assert len(raw) == 41
     # Of 41 sorted values, the 20th and the 38th from 0 lie at 20 / 40 and at 38 / 40.
     median, upper = raw.sort().values[[20, 38]]
     assert fitted_look.location == float(median)
     assert fitted_look.standardise(torch.stack([median, upper])).tolist() == [0, 1]
-    everything = LayerGaussians.fit(rows.unbind(1), rank)
-    assert torch.equal(fitted_look.score.distances(rows), everything.distances(rows))
+    assert torch.equal(fitted_look.score.distances(rows), distances(rows, rows))
 
 
 def test_as_many_trajectories_as_a_look_needs() -> None:
@@ -115,8 +122,14 @@ def test_parts_that_are_none() -> None:
     assert Part.parse("prompt") == Part(PROMPT, "mahalanobis", 0)
     assert Part.parse("4::2") == Part(4, "mahalanobis", 2)
     for text in ("prompt:tv", "prompt:tv-paper:6", "prompt:tv-paper:-1", "prompt:tv-paper:x"):
-        with pytest.raises(CalibrationError, match="is no score at a look: write LOOK:SCORE"):
+        with pytest.raises(CalibrationError) as caught:
             Part.parse(text)
+        assert caught.value.message == (
+            f"{text!r} is no score at a look: write LOOK:SCORE or LOOK:SCORE:ORDER with a score "
+            "of mahalanobis, mahalanobis-last, tv-paper, tv-reference, coe-r, coe-c and an order "
+            "of 0 to 5"
+        )
+        assert caught.value.param == "guard"
 
 
 def test_alpha_changes_without_the_model() -> None:
@@ -126,6 +139,8 @@ def test_alpha_changes_without_the_model() -> None:
     assert detector.at(0.05, "pac").threshold > detector.threshold
     with pytest.raises(TooFewQuestionsError, match="with 200 conformal questions"):
         detector.at(0.001, "marginal")
+    with pytest.raises(TooFewQuestionsError, match=r"\(pac\) with 200 conformal questions"):
+        detector.at(0.01, "pac")
 
 
 def test_responses_that_end_before_a_look_are_left_out() -> None:
@@ -173,14 +188,22 @@ def test_looks_are_kept_in_the_order_in_which_they_are_met() -> None:
 
 def test_fit_says_what_is_missing() -> None:
     few = {PROMPT: planes(9, 0)}
-    with pytest.raises(CalibrationError, match="has 9 trajectories and needs at least 10"):
+    with pytest.raises(CalibrationError) as caught:
         Detector.fit(few, few)
+    assert caught.value.message == (
+        "look 'prompt': the fit split has 9 trajectories and needs at least 10, collect more "
+        "questions"
+    )
     enough = {PROMPT: planes(40, 0)}
     with pytest.raises(TooFewQuestionsError, match="collect at least 19"):
         Detector.fit(enough, {PROMPT: planes(18, 1)})
     same = {PROMPT: Planes.of(torch.ones(40, N_PLANES, D))}
-    with pytest.raises(CalibrationError, match="'mahalanobis' is the same"):
+    with pytest.raises(CalibrationError) as caught:
         Detector.fit(same, same)
+    assert caught.value.message == (
+        "look 'prompt': the score 'mahalanobis' is the same for all questions held out of the fit "
+        "split, collect questions that differ"
+    )
 
 
 def test_scores_at_a_look_share_what_they_measure() -> None:
@@ -198,6 +221,19 @@ def test_scores_at_a_look_share_what_they_measure() -> None:
     kept = {id(f.score.gaussians) for f in together.looks if f.score.gaussians is not None}
     # One a Ledoit-Wolf order, one diagonal, one of the last layer.
     assert len(kept) == len(ORDERS) + 2
+
+
+def test_a_look_s_score_says_what_it_is_of() -> None:
+    parts = [Part(PROMPT, "tv-paper", 1), Part(PROMPT)]
+    detector = Detector.fit({PROMPT: planes(60, 0)}, {PROMPT: planes(40, 1)}, parts=parts)
+    new = trajectories(2, 2)
+    for row, scores in enumerate(detector.score(PROMPT, new)):
+        assert [score.name for score in scores] == ["tv-paper:1", "mahalanobis"]
+        for fitted, score in zip(detector.looks, scores, strict=True):
+            raw = fitted.score.score(new)
+            assert (score.look, score.raw) == (PROMPT, float(raw[row]))
+            assert score.score == float(fitted.standardise(raw)[row])
+            assert score.distances == tuple(fitted.score.distances(new)[row].tolist())
 
 
 def test_everything_that_scores_need_moves_to_a_device() -> None:

@@ -89,17 +89,17 @@ def test_difference_equals_the_paper_s_rule_in_dense_form(order: int, rank: int 
 
 def test_large_sides_use_the_randomised_spectrum() -> None:
     """Beyond the exact size the leading directions still decide the distance."""
-    sample, new = rows(1600, 1700), rows(10, 1700, seed=1)
+    sample = rows(1600, 1700)
     fitted = LayerGaussians.fit([sample], rank=64)
     centred = sample.double() - sample.double().mean(0)
-    eigenvalues = torch.linalg.svdvals(centred)[:64].square() / len(sample)
+    eigenvalues = torch.linalg.eigvalsh(centred @ centred.T).flip(0)[:64] / len(sample)
     shrinkage = ledoit_wolf_shrinkage(centred)
     shrunk = (1 - shrinkage) * eigenvalues + shrinkage * centred.square().sum() / (1600 * 1700)
     actual = fitted.variance[0] / (1 - fitted.weight[0])
     # This spectrum is nearly flat at the cut (0.4 % from one eigenvalue to the next), the
     # hardest case for a range finder; with twice the columns it stays within 3 %.
     assert ((actual - shrunk).abs() / shrunk).max() < 0.03
-    assert torch.isfinite(fitted.distances(new[:, None])).all()
+    assert torch.isfinite(fitted.distances(sample[:10, None])).all()
     # Whatever has been drawn before, and without a trace in what is drawn after.
     torch.rand(1)
     state = torch.random.get_rng_state()
@@ -122,6 +122,16 @@ def test_a_plane_that_does_not_vary_adds_no_distance() -> None:
     torch.testing.assert_close(smoothed.distances(step), expected, rtol=1e-3, atol=0)
 
 
+def test_a_plane_of_zeros_adds_no_distance_at_any_rank() -> None:
+    zeros, varying, new = torch.zeros(30, 16), rows(30, 16), rows(4, 16, seed=1)
+    for rank in (None, 4):
+        fitted = LayerGaussians.fit([zeros, varying], rank)
+        alone = LayerGaussians.fit([varying], rank)
+        distances = fitted.distances(torch.stack([new, new], 1))
+        assert torch.equal(distances[:, 0], torch.zeros(4))
+        torch.testing.assert_close(distances[:, 1:], alone.distances(new[:, None]))
+
+
 def test_what_varies_by_rounding_alone_does_not_vary() -> None:
     up = torch.rand(30, 16, generator=torch.Generator().manual_seed(0)) < 0.5
     plain = torch.full((30, 16), 0.1)
@@ -132,8 +142,11 @@ def test_what_varies_by_rounding_alone_does_not_vary() -> None:
 
 
 def test_too_few_rows_are_refused() -> None:
-    with pytest.raises(CalibrationError, match="2 trajectories in the fit split"):
+    with pytest.raises(CalibrationError) as caught:
         LayerGaussians.fit([rows(2, 4)])
+    assert caught.value.message == (
+        "2 trajectories in the fit split: a covariance needs at least 3, collect more questions"
+    )
 
 
 def test_a_difference_has_twice_the_rank() -> None:
@@ -153,7 +166,16 @@ def test_a_difference_has_twice_the_rank() -> None:
 
 def test_gaussians_are_fitted_once() -> None:
     trajectories = torch.stack([rows(60, 24, seed=plane) for plane in range(4)], 1)
-    fits = GaussianFits(Planes.of(trajectories), rank=5)
+    read = []
+
+    def plane_of(plane: int, places: Tensor) -> Tensor:
+        read.append(plane)
+        return trajectories[places, plane]
+
+    fits = GaussianFits(Planes(plane_of, torch.arange(60), 4), rank=5)
+    for order in (2, 0, 1):
+        fits.of_order(order)
+    assert read == [0, 1, 2, 3]
     assert fits.of_order(1) is fits.of_order(1)
     assert fits.last is fits.last
     assert fits.diagonal is fits.diagonal
@@ -176,5 +198,11 @@ def test_shrinkage_lies_between_0_and_1() -> None:
         direction = rows(1, 8, seed).double()
         shrinkage = ledoit_wolf_shrinkage(torch.cat([direction, -direction] * 3))
         assert 0 <= shrinkage < 1e-12
+    assert ledoit_wolf_shrinkage(torch.zeros(8, 4).double()) == 1
+    isotropic = torch.randn(10, 40, 8, generator=torch.Generator().manual_seed(0)).double()
+    found = [ledoit_wolf_shrinkage(sample - sample.mean(0)) for sample in isotropic]
+    expected = [LedoitWolf().fit(sample.numpy()).shrinkage_ for sample in isotropic]
+    assert found == pytest.approx(expected, rel=1e-9)
+    assert max(found) == 1
     few = rows(4, 50).double()
     assert 0 < ledoit_wolf_shrinkage(few - few.mean(0)) <= 1

@@ -76,6 +76,14 @@ def test_what_is_judged_of_a_prompt_holds_for_all_that_share_it(detector: Detect
     assert theirs.verdict == mine.verdict is not None
     judge.observe(4, [other], rows(0.1))
     assert (len(mine.looks), len(theirs.looks)) == (1, 2)
+    judge.observe(4, [first], rows(FAR))
+    assert (len(mine.looks), len(theirs.looks)) == (2, 2)
+
+
+def test_each_request_has_a_trajectory(detector: Detector) -> None:
+    judge = Judge(detector)
+    with pytest.raises(ValueError, match="shorter"):
+        judge.observe(PROMPT, [Ask((1,)), Ask((1,))], rows(0.1))
 
 
 @pytest.mark.parametrize(

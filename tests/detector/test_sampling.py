@@ -15,7 +15,8 @@ from torch import Tensor
 from detector.backend import Ask, Sampling, TokenLogprobs
 from detector.engine.engine import Engine
 from detector.engine.model.checkpoint import Checkpoint
-from detector.engine.sampling import ResponsePenaltyLogitsProcessor, processors
+from detector.engine.run import Run
+from detector.engine.sampling import ResponsePenaltyLogitsProcessor, draw, is_greedy, processors
 from tests.detector.plain import drain, plain_greedy, prompt
 from tests.tiny import tiny_checkpoint
 
@@ -162,12 +163,93 @@ def test_a_request_that_asks_for_nothing_costs_nothing() -> None:
     assert not processors(Ask((1,)), {0}, cpu)
     assert not processors(Ask((1,), sampling=Sampling(ignore_eos=True)), {0}, cpu)
     assert len(processors(Ask((1,), sampling=EVERYTHING), {0}, cpu)) == 6
+    at_least: Any = processors(
+        Ask((1,), sampling=Sampling(min_tokens=2)), {0}, torch.device("meta")
+    )
+    assert at_least[0].eos_token_id.is_meta
+
+
+@pytest.mark.parametrize(
+    "sampling",
+    [
+        Sampling(repetition_penalty=1.1),
+        Sampling(presence_penalty=0.1),
+        Sampling(frequency_penalty=-0.1),
+        Sampling(min_tokens=1),
+        Sampling(temperature=0.5),
+        Sampling(temperature=1.0, top_k=1),
+        Sampling(temperature=1.0, top_p=0.99),
+    ],
+    ids=lambda sampling: sampling.model_dump_json(exclude_defaults=True),
+)
+def test_each_wish_alone_is_met(sampling: Sampling) -> None:
+    cpu = torch.device("cpu")
+    assert len(processors(Ask((1,), sampling=sampling), {0}, cpu)) == 1
+    greedy = sampling.model_copy(update={"temperature": 0.0})
+    wishes = sampling.repetition_penalty, sampling.presence_penalty, sampling.frequency_penalty
+    counted = wishes != (1.0, 0.0, 0.0) or sampling.min_tokens > 0
+    assert len(processors(Ask((1,), sampling=greedy), {0}, cpu)) == counted
+
+
+SHARES = [0.5, 0.25, 0.125, 0.125]
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.5])
+def test_tokens_are_drawn_by_their_probabilities(temperature: float) -> None:
+    """A greedy request among them takes the best."""
+    sampling, n = Sampling(temperature=temperature), 2000
+    asks = [Ask((3,), sampling=sampling, seed=seed) for seed in range(n)]
+    logits = torch.tensor(SHARES).log().expand(n + 1, -1)
+    tokens, failed = draw(logits, [Run(ask) for ask in [Ask((3,)), *asks]], ())
+    assert (tokens[0], failed) == (0, set())
+    weights = [share ** (1 / temperature) for share in SHARES]
+    # Binomial standard deviations below sqrt(0.25 / 2000) = 0.0112; times 4.
+    expected = [weight / sum(weights) for weight in weights]
+    found = [tokens[1:].count(token) / n for token in range(4)]
+    assert found == pytest.approx(expected, abs=0.045)
+
+
+def test_a_seed_draws_the_same_again_and_none_draws_anew() -> None:
+    sampling, logits = Sampling(temperature=1.0), torch.tensor(SHARES).log()[None]
+
+    def response(seed: int | None) -> list[int]:
+        run = Run(Ask((3,), sampling=sampling, seed=seed))
+        for _ in range(64):
+            (token,), _ = draw(logits, [run], ())
+            run.generated.append(token)
+        return run.generated
+
+    assert response(5) == response(5)
+    # Two of 64 tokens are equal with a probability of 0.34375 ** 64.
+    assert len({tuple(response(seed)) for seed in (5, 6, None, None)}) == 4
+
+
+def test_rows_without_a_finite_best_fail_alone() -> None:
+    plain, hot = Sampling(), Sampling(temperature=1.0)
+    # 1e36 / 1e-4 is beyond float32.
+    cold = Sampling(temperature=1e-4)
+    rows = [
+        ([0.0, 1.0, torch.nan], plain, True),
+        ([0.0, 1.0, torch.nan], hot, True),
+        ([0.0, torch.inf, 1.0], hot, True),
+        ([0.0, 1e36, 0.0], cold, True),
+        ([-torch.inf, -torch.inf, -torch.inf], plain, True),
+        ([-torch.inf, -torch.inf, 0.0], hot, False),
+        ([0.0, 9.0, 1.0], plain, False),
+    ]
+    runs = [Run(Ask((1,), sampling=sampling, seed=0)) for _, sampling, _ in rows]
+    tokens, failed = draw(torch.tensor([row for row, _, _ in rows]), runs, ())
+    assert failed == {n for n, (_, _, fails) in enumerate(rows) if fails}
+    assert tokens[-2:] == [2, 1]
+    assert draw(torch.empty(0, 3), [], ()) == ([], set())
 
 
 def test_next_to_no_temperature_is_greedy(checkpoint: Checkpoint, engine: Engine) -> None:
     sampling = Sampling(temperature=1e-40)
     (tokens,) = generated(engine, Ask(prompt(9, 2), max_tokens=8, sampling=sampling))
     assert tokens == plain_greedy(checkpoint, prompt(9, 2), 8)
+    assert is_greedy(Sampling(temperature=9.9e-6))
+    assert not is_greedy(Sampling(temperature=1e-5))
 
 
 def test_logprobs_are_those_of_the_model_before_the_sampling(

@@ -110,8 +110,14 @@ def test_fewest_layers_are_enough_and_one_less_is_refused(name: str, order: int)
     values = score.fit(gaussians_of(fit), order).score(new)
     assert values.isfinite().all()
     assert (values.var() > 0) == (name != "coe-r")
-    with pytest.raises(CalibrationError, match=rf"L = {n_planes - 2}: use"):
+    with pytest.raises(CalibrationError, match=rf"L = {n_planes - 2}: use") as caught:
         score.fit(gaussians_of(fit[:, :-1]), order)
+    assert caught.value.param == "score"
+    if name != "tv-reference":
+        assert caught.value.message == (
+            f"score {name!r} of order {order} needs L >= {n_planes - 1} layers and the model has "
+            f"L = {n_planes - 2}: use a lower order"
+        )
 
 
 @pytest.mark.parametrize("name", SCORES)
@@ -120,8 +126,10 @@ def test_orders_that_a_score_has(name: str) -> None:
     ordered = name in {"mahalanobis", "tv-paper", "tv-reference"}
     assert orders == ([0, 1, 2, 3, 4, 5] if ordered else [0])
     without = orders[-1] + 1
-    with pytest.raises(CalibrationError, match=f"{name!r} has no order {without}: leave the"):
+    with pytest.raises(CalibrationError) as caught:
         SCORES[name].fit(gaussians_of(trajectories(9, 0)), without)
+    assert caught.value.message == f"score {name!r} has no order {without}: leave the order out"
+    assert caught.value.param == "order"
 
 
 @pytest.mark.parametrize(("name", "order"), EVERY_SCORE)
@@ -150,12 +158,22 @@ def test_mahalanobis_scores_by_their_distances() -> None:
 
 
 def test_reference_variant_says_what_it_cannot_use() -> None:
-    with pytest.raises(CalibrationError, match="L = 5"):
+    with pytest.raises(CalibrationError) as caught:
         SCORES["tv-reference"].fit(gaussians_of(trajectories(9, 0)[:, :6]))
-    flat = trajectories(9, 0)
-    flat[:, 4, 3] = 1
-    with pytest.raises(CalibrationError, match="one is 0"):
-        SCORES["tv-reference"].fit(gaussians_of(flat))
+    assert caught.value.message == (
+        "score 'tv-reference' compares layers 1..L-6 and the model has L = 5: use 'tv-paper'"
+    )
+    assert caught.value.param == "score"
+    for layer in (1, 4, N_PLANES - 1):
+        flat = trajectories(9, 0)
+        flat[:, layer, 3] = 1
+        with pytest.raises(CalibrationError) as caught:
+            SCORES["tv-reference"].fit(gaussians_of(flat))
+        assert caught.value.message == (
+            "score 'tv-reference' divides by each coordinate's variance, and one is 0 in the fit "
+            "split: collect more questions or use 'tv-paper'"
+        )
+        assert caught.value.param == "score"
     embedding = trajectories(9, 0)
     embedding[:, 0] = 1
     # Layer 0, the same token for all questions, has no part in it.

@@ -11,7 +11,7 @@ from detector.errors import TooFewQuestionsError
 from detector.groups import Grouping
 from detector.planes import Planes
 from detector.trajectory import PROMPT
-from detector.verdict import LookScore
+from detector.verdict import LookScore, Verdict
 from tests.detector.test_detector import N_PLANES, D, fitted, planes, trajectories
 
 
@@ -67,7 +67,7 @@ def test_verdict_says_when_and_why() -> None:
     assert (late.is_ood, late.stage) == (True, "response")
     assert late.score == outside[0].score
     assert late.p_value == pytest.approx(1 / 201)
-    assert late.threshold == detector.threshold
+    assert (late.threshold, late.alpha) == (detector.threshold, detector.alpha)
     assert len(outside[0].distances) == N_PLANES
 
 
@@ -78,8 +78,7 @@ def test_excluded_looks_do_not_count() -> None:
     verdict = detector.judge([low, high])
     assert (verdict.is_ood, verdict.score, verdict.stage) == (False, -5.0, "prompt")
     nothing = detector.judge([high])
-    assert (nothing.is_ood, nothing.score, nothing.p_value) == (None, None, None)
-    assert nothing.looks == (high,)
+    assert nothing == Verdict(None, None, None, detector.threshold, 0.05, None, (high,))
 
 
 def test_groups_keep_alpha_each_on_its_own() -> None:
@@ -108,10 +107,18 @@ def test_groups_keep_alpha_each_on_its_own() -> None:
     assert rates == pytest.approx({"narrow": alpha, "wide": alpha}, abs=0.092)
     together = [detector.judge(looks).is_ood for looks in detector.score(PROMPT, draw(1000, 1.0))]
     assert sum(map(bool, together)) < 10
+    excluded = LookScore(PROMPT, "mahalanobis", 9.0, 9.0, (), excluded="not calibrated")
+    nothing = Verdict(
+        None, None, None, detector.threshold_of("wide"), alpha, None, (excluded,), "wide"
+    )
+    assert detector.judge([excluded], "wide") == nothing
     unknown = detector.judge(detector.score(PROMPT, draw(1, 1.0))[0], "no such group")
     assert (unknown.group, unknown.threshold) == (None, detector.threshold)
     with pytest.raises(TooFewQuestionsError, match="199 conformal questions of group 'narrow'"):
         detector.at(0.004, "marginal")
+    assert detector.at(0.01, "marginal").threshold_of("narrow") > detector.threshold_of("narrow")
+    with pytest.raises(TooFewQuestionsError, match=r"\(pac\) with 199 .* of group 'narrow'"):
+        detector.at(0.01, "pac")
 
 
 def test_groups_by_length_and_by_field() -> None:
