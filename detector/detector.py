@@ -194,7 +194,8 @@ class Detector:
 
     def threshold_of(self, group: str | None) -> float:
         """The same for a question of a group; one that was not calibrated is no group."""
-        calibration = self.groups.get(group or "", self.calibration)
+        whole = self.calibration
+        calibration = whole if group is None else self.groups.get(group, whole)
         return conformal.threshold(calibration, self.alpha, self.guarantee)
 
     def maxima(self, trajectories: Mapping[Look, Planes]) -> Tensor:

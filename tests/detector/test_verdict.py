@@ -81,6 +81,14 @@ def test_excluded_looks_do_not_count() -> None:
     assert nothing == Verdict(None, None, None, detector.threshold, 0.05, None, (high,))
 
 
+def test_a_group_whose_name_is_empty_is_a_group_of_its_own() -> None:
+    """A question without the field is of no group, whatever the field may hold."""
+    scores = torch.arange(100.0)
+    detector = Detector((), scores, 0.1, "marginal", {"": scores[:50]})
+    assert detector.threshold_of(None) == detector.threshold == scores[-10]
+    assert detector.threshold_of("") == scores[45]
+
+
 def test_groups_keep_alpha_each_on_its_own() -> None:
     """One group's scores are spread twice as wide: a threshold for all would flag it alone."""
     generator = torch.Generator().manual_seed(0)
