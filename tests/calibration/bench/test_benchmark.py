@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from calibration.__main__ import main
+from calibration.bench.paper import benchmark
 from calibration.bench.paper.__main__ import main as paper
 from calibration.bench.paper.benchmark import exact_false_alarms
 from calibration.generate import generate
@@ -92,6 +93,12 @@ def test_exact_false_alarms_are_the_mean_over_all_splits() -> None:
     assert exact_false_alarms(scores, alpha) == pytest.approx(np.mean(rates), rel=1e-12)
 
 
+@pytest.fixture
+def few_resplits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(benchmark, "RESPLITS", 20)
+
+
+@pytest.mark.usefixtures("few_resplits")
 def test_a_collection_of_prompts_alone(work: Path, tmp_path: Path) -> None:
     model = ["--model", str(work / "model"), "--dtype", "float32"]
     files = [str(work / "id.jsonl"), str(work / "near.jsonl")]
@@ -103,6 +110,7 @@ def test_a_collection_of_prompts_alone(work: Path, tmp_path: Path) -> None:
     assert document["peeking_false_alarms"] is None
 
 
+@pytest.mark.usefixtures("few_resplits")
 def test_each_file_in_turn(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
     files = [str(work / "id.jsonl"), str(work / "near.jsonl")]
     out = work / "turns"
