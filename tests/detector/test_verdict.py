@@ -87,6 +87,7 @@ def test_a_group_whose_name_is_empty_is_a_group_of_its_own() -> None:
     detector = Detector((), scores, 0.1, "marginal", {"": scores[:50]})
     assert detector.threshold_of(None) == detector.threshold == scores[-10]
     assert detector.threshold_of("") == scores[45]
+    assert detector.threshold_of("not calibrated") == detector.threshold
 
 
 def test_groups_keep_alpha_each_on_its_own() -> None:
