@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cache, partial
 from typing import Any
 
 import torch
@@ -75,28 +76,33 @@ def plain_greedy(checkpoint: Checkpoint, ids: Sequence[int], max_tokens: int) ->
     return [int(token) for token in output[0, len(ids) :]]
 
 
-def plain_trajectory(
-    checkpoint: Checkpoint, request: Ask, response: Sequence[int], look: Look
-) -> Tensor:
-    if look in PROMPT_LOOKS:
-        states = plain_states(checkpoint, request.question or request.prompt)
-        return states[:, -1] if look == PROMPT else states.mean(1)
-    states = plain_states(checkpoint, (*request.prompt, *response))
-    count = len(response) if look == END else look
-    start = len(request.prompt) - 1
-    return states[:, start : start + count].mean(1)
+class Plain:
+    """What a checkpoint gives by itself. Each sequence is run once, however often asked for."""
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        self.greedy = cache(partial(plain_greedy, checkpoint))
+        self._states = cache(partial(plain_states, checkpoint))
+
+    def trajectory(self, request: Ask, response: tuple[int, ...], look: Look) -> Tensor:
+        if look in PROMPT_LOOKS:
+            states = self._states(request.question or request.prompt)
+            return states[:, -1] if look == PROMPT else states.mean(1)
+        states = self._states((*request.prompt, *response))
+        count = len(response) if look == END else look
+        start = len(request.prompt) - 1
+        return states[:, start : start + count].mean(1)
 
 
 def assert_equal_to_plain(
-    checkpoint: Checkpoint,
+    plain: Plain,
     seen: Seen,
     requests: Sequence[Ask],
     tokens: dict[Ask, list[int]],
 ) -> None:
     for request in requests:
         if request.response is None:
-            assert tokens[request] == plain_greedy(checkpoint, request.prompt, request.max_tokens)
-        response = tokens[request] if request.response is None else request.response
+            assert tokens[request] == plain.greedy(request.prompt, request.max_tokens)
+        response = request.response if request.response is not None else tuple(tokens[request])
         looks = {look for seen_request, look in seen.trajectories if seen_request is request}
         assert looks == {
             look
@@ -104,7 +110,7 @@ def assert_equal_to_plain(
             if look in PROMPT_LOOKS or (look == END and response) or 0 < look <= len(response)
         }
         for look in looks:
-            expected = plain_trajectory(checkpoint, request, response, look)
+            expected = plain.trajectory(request, response, look)
             error = (seen.trajectories[request, look] - expected).norm(dim=1)
             assert (error <= 1e-5 * expected.norm(dim=1)).all()
 
@@ -130,23 +136,27 @@ def mixed_requests() -> list[Ask]:
 
 
 def assert_mixed_batch_equals_plain(
-    checkpoint: Checkpoint, *, n_slots: int, prefill_tokens: int
+    checkpoint: Checkpoint, shapes: Sequence[tuple[int, int]]
 ) -> None:
-    """Run the mixed requests through one engine, all at once."""
-    seen = Seen()
-    engine = Engine(
-        checkpoint,
-        looks=LOOKS,
-        observer=seen,
-        n_slots=n_slots,
-        max_length=256,
-        prefill_tokens=prefill_tokens,
-    )
-    assert engine.capacity().n_slots == n_slots
-    requests = mixed_requests()
-    for request in requests:
-        engine.submit(request)
-    tokens, finishes = drain(engine)
-    engine.close()
-    assert set(finishes) == set(requests)
-    assert_equal_to_plain(checkpoint, seen, requests, tokens)
+    """Run the mixed requests, all at once, through an engine of each number of slots and of
+    tokens to prefill.
+    """
+    plain = Plain(checkpoint)
+    for n_slots, prefill_tokens in shapes:
+        seen = Seen()
+        engine = Engine(
+            checkpoint,
+            looks=LOOKS,
+            observer=seen,
+            n_slots=n_slots,
+            max_length=256,
+            prefill_tokens=prefill_tokens,
+        )
+        assert engine.capacity().n_slots == n_slots
+        requests = mixed_requests()
+        for request in requests:
+            engine.submit(request)
+        tokens, finishes = drain(engine)
+        engine.close()
+        assert set(finishes) == set(requests)
+        assert_equal_to_plain(plain, seen, requests, tokens)

@@ -15,6 +15,7 @@ from detector.errors import CapacityError, EngineError, PromptTooLongError, Requ
 from detector.trajectory import PROMPT
 from tests.detector.plain import (
     LOOKS,
+    Plain,
     Seen,
     assert_equal_to_plain,
     assert_mixed_batch_equals_plain,
@@ -31,11 +32,8 @@ def checkpoint() -> Checkpoint:
     return tiny_checkpoint()
 
 
-@pytest.mark.parametrize(("n_slots", "prefill_tokens"), [(1, 32), (3, 64), (4, 48), (16, 512)])
-def test_mixed_batch_equals_plain_transformers(
-    checkpoint: Checkpoint, n_slots: int, prefill_tokens: int
-) -> None:
-    assert_mixed_batch_equals_plain(checkpoint, n_slots=n_slots, prefill_tokens=prefill_tokens)
+def test_mixed_batches_equal_plain_transformers(checkpoint: Checkpoint) -> None:
+    assert_mixed_batch_equals_plain(checkpoint, [(1, 32), (3, 64), (4, 48), (16, 512)])
 
 
 def test_neighbours_that_leave_change_nothing(checkpoint: Checkpoint) -> None:
@@ -71,7 +69,7 @@ def test_neighbours_that_leave_change_nothing(checkpoint: Checkpoint) -> None:
     assert len(tokens[leaving[1]]) == 3
     assert finishes[leaving[1]] == "judged"
     assert finishes[leaving[2]] == finishes[leaving[3]] == "cancelled"
-    assert_equal_to_plain(checkpoint, seen, staying, tokens)
+    assert_equal_to_plain(Plain(checkpoint), seen, staying, tokens)
 
 
 def test_refused_question_spares_its_long_prompt(checkpoint: Checkpoint) -> None:

@@ -17,6 +17,7 @@ from detector.errors import SelfTestError
 from detector.trajectory import PROMPT
 from tests.detector.plain import (
     LOOKS,
+    Plain,
     Seen,
     assert_equal_to_plain,
     drain,
@@ -59,7 +60,7 @@ def test_replayed_steps_equal_plain_transformers(taping: Taping, n_slots: int) -
         if len(tokens[leaving]) == 3:
             engine.cancel(leaving)
     engine.close()
-    assert_equal_to_plain(checkpoint, seen, requests, tokens)
+    assert_equal_to_plain(Plain(checkpoint), seen, requests, tokens)
     # Batches of 1, 2, 4, ... and slots of 64, 128, 192 positions.
     assert 1 <= taping.n_recorded <= 3 * (1 + n_slots.bit_length())
     assert taping.n_replayed > 2 * taping.n_recorded
@@ -131,7 +132,7 @@ def test_a_step_that_cannot_be_recorded_is_run(
     engine.close()
     assert caplog.text.count("decode steps cannot be recorded (RuntimeError)") == 1
     assert taping.n_replayed == 0
-    assert_equal_to_plain(checkpoint, seen, requests, tokens)
+    assert_equal_to_plain(Plain(checkpoint), seen, requests, tokens)
 
 
 def test_the_self_test_sees_a_number_that_a_recording_froze(
