@@ -56,7 +56,7 @@ def ledoit_wolf_shrinkage(centred: Tensor) -> float:
         blocks = centred.split(256, dim=1)
         frobenius = sum(
             ((centred.T @ block).double().square().sum() for block in blocks),
-            start=torch.zeros(()),
+            start=torch.zeros((), dtype=torch.float64, device=centred.device),
         )
     frobenius = frobenius / n**2
     dispersion = frobenius / d - mean_variance**2
@@ -170,7 +170,7 @@ class LayerGaussians:
             window = slice(low, low + order + 1)
             isotropic = binomials @ variance[window]
             stacked = (factor[window] * binomials.sqrt()[:, None, None]).flatten(0, 1)
-            eigenvalues, basis = _top_spectrum(stacked, min(d - 1, rank or d))
+            eigenvalues, basis = _top_spectrum(stacked, min(len(stacked), d - 1, rank or d))
             trace = d * isotropic + binomials @ spread[window].sum(1)
             fits.append(_low_rank(mean, eigenvalues + isotropic, basis, trace))
         return LayerGaussians(*_stack_fits(fits))
