@@ -74,7 +74,7 @@ def no_space_after_stop(text: str, draw: random.Random) -> str:
 
 
 def quoted(text: str, draw: random.Random) -> str:
-    left, right = draw.choice(['""', "''", "“”", "«»"])
+    left, right = draw.choice([('"', '"'), ("'", "'"), ("“", "”"), ("«", "»")])
     return left + text.strip() + right
 
 

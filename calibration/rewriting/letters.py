@@ -14,8 +14,8 @@ _NEIGHBOURS = {
     for place, key in enumerate(row)
 }
 # Not the points and commas inside numbers, nor what stands before a digit.
-_STOP = re.compile(r"(?<=[\w)\"'’\s])\s*[.,;:!?]+(?=\s|$)")
-_ASKING = re.compile(r"\?+(?=[\s\"'”’*_`<}]|$)")
+_STOP = re.compile(r"(?<=[\w)\"'’\s])[.,;:!?]+(?=\s|$)")
+_ASKING = re.compile(r"(?<!\?)\?+(?=[\s\"'”’*_`<}]|$)")
 
 
 def lower_case(text: str, draw: random.Random) -> str:
@@ -95,7 +95,7 @@ def no_apostrophes(text: str, draw: random.Random) -> str:
 
 
 def no_question_mark(text: str, draw: random.Random) -> str:
-    return re.sub(r"\s*" + _ASKING.pattern, "", text)
+    return _ASKING.sub("", text)
 
 
 def no_punctuation(text: str, draw: random.Random) -> str:

@@ -13,9 +13,9 @@ _TENS = "twenty thirty forty fifty sixty seventy eighty ninety".split()
 
 # A whole number that stands alone: no part of a price, fraction, decimal, time, sign or name.
 _WHOLE = re.compile(
-    r"(?<![\w$€£₹¥.,/:^+*=#\\-])(?<![$€£₹¥\d] )\d{1,4}(?! ?\d|[\w%°^+*=/\\-]|[.,:]\d| ?%)"
+    r"(?<![\w$€£₹¥.,/:^+*=#\\-])(?<![$€£₹¥\d] )[0-9]{1,4}(?! ?[0-9]|[\w%°^+*=/\\-]|[.,:]\d| ?%)"
 )
-_LONG = re.compile(r"(?<![\w.,/:^\\-])\d{4,}(?![\w/:^-]|,\d)")
+_LONG = re.compile(r"(?<![\w.,/:^\\-])[0-9]{4,15}(?![\w/:^-]|,\d)")
 # Before a year.
 _YEAR = re.compile(r"(?i)\b(?:in|since|until|by|year|from|of|before|after)\s+$")
 
@@ -34,14 +34,10 @@ def spelled(n: int) -> str:
 
 
 _VALUES = {spelled(n): n for n in range(2, 100)}  # "one" is as often no number
-_PART = (
-    "(?:"
-    + "|".join(
-        sorted(_SMALL + _TENS, key=len, reverse=True)
-        + "hundred thousand million billion dozen half halves third fourth fifth sixth eighth tenth".split()
-    )
-    + ")s?"
-)
+_OTHERS = (
+    "hundred thousand million billion dozen half halves third fourth fifth sixth eighth tenth"
+).split()
+_PART = f"(?:{'|'.join(sorted(_SMALL + _TENS + _OTHERS, key=len, reverse=True))})s?"
 # Words that make one number together, or with a fraction.
 _RUN = re.compile(rf"(?i)(?<![\w-]){_PART}(?:(?:\s+and\s+|\s+|-){_PART})*(?![\w-])")
 

@@ -7,17 +7,28 @@ import re
 
 from calibration.rewriting.layout import sentences
 
-_NUMBER = re.compile(r"(?<![\w.,/:^\\-])\d{1,5}(?![\w%/:^-]|[.,]\d)")
+_NUMBER = re.compile(r"(?<![\w.,/:^\\-])[0-9]{1,5}(?![\w%/:^-]|[.,]\d)")
 _LISTED = re.compile(r"(?m)^\s*\(?[A-D][).:]")
 _COINS = re.compile(r"(?i)\b(?:penn(?:y|ies)|nickels?|dimes?|quarters?|cents?|euros?|pounds?)\b")
-_PAST = {
-    "buy": "bought", "eat": "ate", "find": "found", "get": "got", "give": "gave", "have": "had",
-    "make": "made", "pay": "paid", "read": "read", "sell": "sold", "spend": "spent",
-    "take": "took", "use": "used", "pick": "picked", "plant": "planted", "earn": "earned",
-    "run": "ran", "lose": "lost", "win": "won", "save": "saved", "walk": "walked",
-    "need": "needed", "go": "went", "see": "saw", "put": "put", "drive": "drove", "bake": "baked",
-    "collect": "collected", "receive": "received", "catch": "caught", "start": "started",
-}  # fmt: skip
+_PAST = dict(
+    pair.split(":")
+    for pair in (
+        "bring:brought buy:bought catch:caught cost:cost cut:cut do:did drive:drove eat:ate "
+        "find:found get:got give:gave go:went grow:grew have:had hit:hit lose:lost make:made "
+        "pay:paid put:put read:read ride:rode run:ran see:saw sell:sold send:sent spend:spent "
+        "swim:swam take:took throw:threw win:won write:wrote"
+    ).split()
+)
+_REGULAR = (
+    "add answer bake collect cook earn finish gain jump learn need pick plant play pour pull "
+    "receive save score serve share start travel use visit walk want wash watch work"
+).split()
+_ASKED = re.compile(
+    r"(?P<many>[Hh]ow (?:many|much)\b[\w\s-]*?)\s+"
+    r"(?:(?P<do>did|does|do|will|can|should|must|would|could)\s+"
+    r"(?P<who>[A-Z]\w+|he|she|they|it|we)\s+(?P<also>(?:now|still|also)\s+)?(?P<verb>[a-z]+)"
+    r"|(?P<be>is|are|were|was)\s+(?P<there>there|left|needed))\b(?P<rest>[^?]*?)\s*\?"
+)
 
 
 def question_first(text: str, draw: random.Random) -> str:
@@ -28,39 +39,29 @@ def question_first(text: str, draw: random.Random) -> str:
     return " ".join([last[:1].upper() + last[1:], *facts])
 
 
-def find(text: str, draw: random.Random) -> str:
-    """ "Find how many apples Dan ate." for "How many apples did Dan eat?"."""
+def imperative(text: str, draw: random.Random) -> str:
+    """As in "Find how many apples Dan ate." for "How many apples did Dan eat?"."""
     *facts, last = sentences(text)
-    match = re.fullmatch(
-        r"(?P<many>how (?:many|much)\b[\w\s-]*?)\s+"
-        r"(?:(?P<do>did|does|do|will|can|should|must|would|could)\s+(?P<who>[A-Z]\w+|he|she|they|it|we)\s+"
-        r"(?P<more>(?:now|still|also)\s+)?(?P<verb>[a-z]+)|(?P<is>is|are|were|was)\s+(?P<there>there|left|needed))\b"
-        r"(?P<rest>[^?]*?)\s*\?",
-        last,
-        re.IGNORECASE,
-    )
+    match = _ASKED.fullmatch(last)
     if match is None:
         return text
-    order = draw.choice(["Find", "Find", "Find out", "Calculate", "Compute"])
-    many = match["many"][:1].lower() + match["many"][1:]
-    if match["is"]:
-        pair = (
-            (match["there"], match["is"])
-            if match["there"] == "there"
-            else (match["is"], match["there"])
-        )
-        asked = f"{many} {' '.join(pair)}{match['rest']}"
+    if match["be"]:
+        pair = [match["be"], match["there"]]
+        stated = " ".join(reversed(pair) if match["there"] == "there" else pair)
     else:
-        asked = f"{many} {match['who']} {match['more'] or ''}{_stated(match['do'].lower(), match['verb'])}{match['rest']}"
-    return " ".join([*facts, f"{order} {asked}."])
+        stated = f"{match['who']} {match['also'] or ''}{_stated(match['do'], match['verb'])}"
+    order = draw.choice(["Find", "Find", "Find out", "Calculate", "Compute"])
+    asked = f"{order} h{match['many'][1:]} {stated}{match['rest']}."
+    return " ".join([*facts, asked])
 
 
 def _stated(do: str, verb: str) -> str:
-    """The verb of a statement where the question has "do" or the like."""
+    """The verb of a statement, where the question has "do" or the like."""
     if do == "do":
         return verb
     if do == "did":
-        return _PAST.get(verb, f"did {verb}")
+        regular = verb + ("d" if verb.endswith("e") else "ed")
+        return regular if verb in _REGULAR else _PAST.get(verb, f"did {verb}")
     if do != "does":
         return f"{do} {verb}"
     if verb == "have":
@@ -124,26 +125,20 @@ def _paid_in(text: str, sign: str, many: str, one: str) -> str:
     return re.sub(r"\b([Dd])ollar\b", lambda m: one.capitalize() if m[1] == "D" else one, text)
 
 
+# A unit, what it becomes, and what else would have to be converted with it.
+_METERS = r"(?:kilo|centi)?meters?|km|cm"
 _METRIC = (
-    (
-        "mile",
-        "kilometer",
-        r"(?i)\b(?:feet|foot|yards?|inch(?:es)?|(?:kilo|centi)?meters?|km|laps?)\b",
-    ),
-    ("pound", "kilogram", r"(?i)\b(?:ounces?|oz|tons?|(?:kilo)?grams?|kgs?)\b|£"),
-    ("gallon", "liter", r"(?i)\b(?:quarts?|pints?|cups?|ounces?|lit(?:er|re)s?)\b"),
-    (
-        "yard",
-        "meter",
-        r"(?i)\b(?:feet|foot|miles?|inch(?:es)?|(?:kilo|centi)?meters?|(?:in|the|a|his|her|their|front|back) yard)\b",
-    ),
+    ("mile", "kilometer", rf"feet|foot|yards?|inch(?:es)?|{_METERS}|mph|laps?"),
+    ("pound", "kilogram", r"ounces?|oz|tons?|(?:kilo)?grams?|kgs?"),
+    ("gallon", "liter", r"quarts?|pints?|cups?|ounces?|lit(?:er|re)s?"),
+    ("yard", "meter", rf"feet|foot|miles?|inch(?:es)?|{_METERS}|(?:the|a|h\w+|front|back)\s+yard"),
 )
 
 
 def metric_units(text: str, draw: random.Random) -> str:
     """Where a unit is the only one of its sort: nothing has to be converted."""
     for unit, metric, others in _METRIC:
-        measured = re.search(rf"(?i)(?:\d|how many|per|an?|of)\s*(?:more )?{unit}s?\b", text)
-        if measured and not re.search(others, text):
+        measured = re.search(rf"(?i)(?:\d|how many|per|an?|of) ?(?:more )?{unit}s?\b", text)
+        if measured and not re.search(rf"(?i)\b(?:{others})\b|£", text):
             text = re.sub(rf"\b{unit}(s?)\b", rf"{metric}\1", text)
     return text
