@@ -6,6 +6,8 @@ import random
 import re
 from collections.abc import Callable
 
+from calibration.rewriting.numbers import NUMBER_WORDS
+
 _WORD = re.compile(r"[^\W\d_]{4,}")  # typos in shorter words may make another word
 _KEYS = ("qwertyuiop", "asdfghjkl", "zxcvbnm")
 _NEIGHBOURS = {
@@ -15,6 +17,7 @@ _NEIGHBOURS = {
 }
 # Not the points and commas inside numbers, nor what stands before a digit.
 _STOP = re.compile(r"(?<=[\w)\"'’\s])[.,;:!?]+(?=\s|$)")
+_END = r"(?<=[^\W_])(?<!\bMr)(?<!\bMs)(?<!\bDr)(?<!\bSt)(?<!\bMrs)(?<!\b[ap]\.m) ?\."
 _ASKING = re.compile(r"(?<!\?)\?+(?=[\s\"'”’*_`<}]|$)")
 
 
@@ -109,12 +112,12 @@ def double_question_mark(text: str, draw: random.Random) -> str:
 def ellipsis(text: str, draw: random.Random) -> str:
     """Sentences trail off."""
     dots = draw.choice(["...", "..", "…"])
-    return re.sub(r"(?<=[^\W_])\s*\.(?=\s|$)", dots, text)
+    return re.sub(rf"{_END}(?=\s|$)", dots, text)
 
 
 def commas_for_stops(text: str, draw: random.Random) -> str:
     """One long sentence, as people type in a hurry."""
-    return re.sub(r"(?<=[^\W_])\s*\.(\s+)(\S)(?![A-Z])", lambda m: f",{m[1]}{m[2].lower()}", text)
+    return re.sub(rf"{_END}(\s+)(\S)(?![A-Z])", lambda m: f",{m[1]}{m[2].lower()}", text)
 
 
 def no_break_space(text: str, draw: random.Random) -> str:
@@ -134,6 +137,7 @@ def byte_order_mark(text: str, draw: random.Random) -> str:
 
 def curly_quotes(text: str, draw: random.Random) -> str:
     """The quotation marks and apostrophes of a word processor; not those of feet and inches."""
+    text = re.sub(r"'(?=s\b)", "’", text)  # apart from its word in old data sets
     text = re.sub(r"(?<!\w)'(?=\w)", "‘", text)
     text = re.sub(r"(?<=[^\W\d_])'", "’", text)
     text = re.sub(r'(?<!\w)"(?=\w)', "“", text)
@@ -147,9 +151,17 @@ def full_width_signs(text: str, draw: random.Random) -> str:
 
 
 def _in_words(text: str, draw: random.Random, n: int, change: Callable[[str], str]) -> str:
-    """Change `n` of the words of plain letters, or as many as there are."""
-    # Within LaTeX and beside signs stand names of things.
-    words = [] if "\\" in text else list(_WORD.finditer(text))
+    """Change `n` of the words of plain letters, or as many as there are; no numbers.
+
+    A word that would become a number ("flour") stays, as do the words of a text with LaTeX.
+    """
+    words = [
+        match
+        for match in ([] if "\\" in text else _WORD.finditer(text))
+        if match[0].lower() not in NUMBER_WORDS
+    ]
     for match in sorted(draw.sample(words, min(n, len(words))), key=lambda m: -m.start()):
-        text = text[: match.start()] + change(match[0]) + text[match.end() :]
+        changed = change(match[0])
+        if changed.lower() not in NUMBER_WORDS:
+            text = text[: match.start()] + changed + text[match.end() :]
     return text

@@ -35,9 +35,10 @@ def spelled(n: int) -> str:
 
 _VALUES = {spelled(n): n for n in range(2, 100)}  # "one" is as often no number
 _OTHERS = (
-    "hundred thousand million billion dozen half halves third fourth fifth sixth eighth tenth"
+    "hundred thousand million billion dozen twice half halves third fourth fifth sixth eighth tenth"
 ).split()
-_PART = f"(?:{'|'.join(sorted(_SMALL + _TENS + _OTHERS, key=len, reverse=True))})s?"
+NUMBER_WORDS = frozenset(_SMALL + _TENS + _OTHERS)
+_PART = f"(?:{'|'.join(sorted(NUMBER_WORDS, key=len, reverse=True))})s?"
 # Words that make one number together, or with a fraction.
 _RUN = re.compile(rf"(?i)(?<![\w-]){_PART}(?:(?:\s+and\s+|\s+|-){_PART})*(?![\w-])")
 
