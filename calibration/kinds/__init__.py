@@ -12,7 +12,23 @@ from itertools import zip_longest
 from pathlib import Path
 
 from calibration.generate import word_problem, write_questions
-from calibration.kinds import arithmetic, calculation, counting, numbers
+from calibration.kinds import (
+    amounts,
+    arithmetic,
+    calculation,
+    counting,
+    data,
+    measures,
+    money,
+    numbers,
+    pace,
+    parts,
+    rates,
+    stories,
+    textbook,
+    times,
+    trade,
+)
 from calibration.kinds.wording import Kind, Problem, as_pupils_ask
 from detector.atomic import write_atomically
 from detector.errors import CalibrationError
@@ -36,6 +52,33 @@ _NEW: dict[str, Kind] = {
     "ordering": numbers.ordering,
     "missing-numbers": numbers.missing_numbers,
     "object-counting": counting.object_counting,
+    "fractions": parts.fractions,
+    "percent": parts.percent,
+    "discount-and-tax": trade.discount_and_tax,
+    "interest": trade.interest,
+    "ratio": rates.ratio,
+    "unit-price": rates.unit_price,
+    "averages": rates.averages,
+    "speed": pace.speed,
+    "work": pace.work,
+    "unit-conversion": measures.conversion,
+    "flat-shapes": measures.flat_shapes,
+    "solids": measures.solids,
+    "durations": times.durations,
+    "calendar": times.calendar,
+    "ages": times.ages,
+    "change": money.change,
+    "cents": money.cents,
+    "two-prices": money.two_prices,
+    "textbook": textbook.textbook,
+    "sharing": amounts.sharing,
+    "comparing": amounts.comparing,
+    "large-numbers": amounts.large_numbers,
+    "patterns": data.patterns,
+    "tables": data.tables,
+    "probability": data.probability,
+    "keeping-count": stories.keeping_count,
+    "plans": stories.plans,
 }
 
 
@@ -59,7 +102,9 @@ def generate_kind(name: str, n: int, seed: int) -> list[dict[str, str]]:
         raise CalibrationError(
             f"kind {name!r} is unknown: use one of {', '.join(KINDS)}", param="kinds"
         )
-    draw = random.Random(seed)  # noqa: S311 (reproducible, not secret)
+    # The word problems are those of `generate`; other kinds draw apart from one another.
+    own = seed if name == WORD_PROBLEMS else f"{name} {seed}"
+    draw = random.Random(own)  # noqa: S311 (reproducible, not secret)
     problems: dict[str, str] = {}
     misses = 0
     while len(problems) < n and misses < _PATIENCE:

@@ -76,7 +76,7 @@ def _number(draw: random.Random) -> Fraction:
 
 
 def apply(sign: str, a: Fraction, b: Fraction) -> Fraction:
-    """a + b, a - b, a * b or a / b."""
+    """One of a + b, a - b, a * b and a / b."""
     if sign == "+":
         return a + b
     if sign == "-":

@@ -180,6 +180,7 @@ def story(draw: random.Random, facts: Sequence[str], question: str, find: str) -
     `question` is "How many are left", `find` the same as "the number that is left".
     """
     facts = [upper_first(fact) for fact in facts]
+    facts = [fact[:-1] if fact.endswith("..") else fact for fact in facts]
     told = " ".join(facts)
     form = draw.random()
     if form < 0.48:
@@ -190,12 +191,23 @@ def story(draw: random.Random, facts: Sequence[str], question: str, find: str) -
         return f"{told} {draw.choice(_FIND)} {find}."
     if form < 0.84:
         return f"{draw.choice(_FIND)} {find}. {told}"
-    clauses = " and ".join(lower_first(fact.rstrip(".")) for fact in facts)
-    if len(facts) > 2 or ". " in clauses:
+    clauses = " and ".join(lower_first(fact.removesuffix(".")) for fact in facts)
+    if len(facts) > 2 or ". " in clauses or "\n" in clauses:
         return f"{told} {draw.choice(('So', 'Now,', 'Then'))} {lower_first(question)}?"
     if form < 0.93:
         return f"If {clauses}, {lower_first(question)}?"
     return f"{draw.choice(_FIND)} {find} if {clauses}."
+
+
+Case = tuple[Sequence[str], str, str, Number | str]
+"""Facts, a question, the same as something to find, and the answer."""
+
+
+def told(draw: random.Random, *cases: Case) -> Problem:
+    """One of the cases as a story."""
+    facts, question, find, answer = draw.choice(cases)
+    text = story(draw, facts, question, find)
+    return text, answer if isinstance(answer, str) else plain(answer)
 
 
 def as_pupils_ask(kind: Kind) -> Kind:
@@ -211,7 +223,7 @@ def as_pupils_ask(kind: Kind) -> Kind:
         elif form < 0.14:
             question = question.lower().rstrip(".?")
         elif form < 0.16:
-            question = f"{draw.randint(1, 20)}{draw.choice(') |. ').replace('|', ')')} {question}"
+            question = f"{draw.randint(1, 20)}{draw.choice(')).:')} {question}"
         elif form < 0.17:
             question = question.replace(". ", ".\n")
         return question, answer
