@@ -12,11 +12,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from calibration import held_out_phrases, phrases
-from calibration.tutor import answering, replying
+from calibration.tutor import GREETED, answering, made_up, posing, replying
 
 Message = dict[str, str]
 
-_SYSTEM_SHARE = 0.35
+_SYSTEM_SHARE, _GREETING_SHARE = 0.35, 0.1
 _N_FOLLOW_UPS = (1, 1, 1, 1, 1, 2, 2, 2, 3, 3)
 _OFTEN = {"next": 3, "change": 2, "check": 2}
 _NUMBER = re.compile(r"(?<![\w.,/])\d+(?:[.,]\d+)*(?![\w/])")
@@ -52,6 +52,9 @@ def dialogue(
     messages: list[Message] = []
     if draw.random() < _SYSTEM_SHARE:
         messages.append({"role": "system", "content": draw.choice(source.SYSTEMS)})
+    if draw.random() < _GREETING_SHARE:
+        messages.append({"role": "user", "content": draw.choice(source.GREETINGS)})
+        messages.append({"role": "assistant", "content": draw.choice(GREETED)})
     messages.append({"role": "user", "content": question})
     reply = answering(draw, talk.numbers(), talk.answer, worked(answer))
     kind = ""
@@ -59,13 +62,19 @@ def dialogue(
         messages.append({"role": "assistant", "content": reply})
         kind, said = _follow_up(draw, talk, others, source.FOLLOW_UPS)
         messages.append({"role": "user", "content": _typed(draw, said)})
-        reply = replying(draw, kind, talk.numbers(), talk.answer, others)
+        if kind == "another":
+            talk.question, talk.answer = draw.choice(others) if others else made_up(draw), None
+            reply = posing(draw, talk.question)
+        else:
+            reply = replying(draw, kind, talk.numbers(), talk.answer)
     return messages, kind
 
 
 def final_answer(answer: str | None) -> str | None:
-    """The last number of a worked answer as GSM8K writes it, else the answer."""
-    return None if answer is None else answer.rpartition("####")[2].strip()
+    """What stands behind the #### of a worked answer as GSM8K has, else the answer; 39 for 39.0."""
+    if answer is None:
+        return None
+    return re.sub(r"(?<=\d)\.0+$", "", answer.rpartition("####")[2].strip())
 
 
 def worked(answer: str | None) -> str:

@@ -187,6 +187,21 @@ FOLLOW_UPS: dict[str, tuple[str, ...]] = {
     ),
 }
 
+GREETINGS: tuple[str, ...] = (
+    "Hey there",
+    "yo",
+    "Good afternoon, I need some support.",
+    "Do you do maths?",
+    "I'm struggling with my worksheet.",
+    "hiya",
+    "Could you assist me with an exercise?",
+    "Hello teacher!",
+    "my homework is due today",
+    "Are you there?",
+    "I want to practise maths.",
+    "let's start",
+)
+
 SYSTEMS: tuple[str, ...] = (
     "You teach mathematics to young learners. Always be polite and clear.",
     "Role: homework helper for pupils aged 6 to 14. Subject: mathematics.",

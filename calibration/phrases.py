@@ -203,6 +203,21 @@ FOLLOW_UPS: dict[str, tuple[str, ...]] = {
     ),
 }
 
+GREETINGS: tuple[str, ...] = (
+    "Hi",
+    "hello",
+    "Hi! I need help with maths.",
+    "Can you help me with my homework?",
+    "hey",
+    "Good morning!",
+    "Are you a math tutor?",
+    "I have a test tomorrow.",
+    "Hello, I have a question.",
+    "help",
+    "Can I ask you something?",
+    "hi im in 5th grade",
+)
+
 SYSTEMS: tuple[str, ...] = (
     "You are a helpful math tutor.",
     "You are a friendly maths tutor for children in grades 1 to 8. Explain step by step.",

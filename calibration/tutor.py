@@ -17,9 +17,19 @@ _GREETINGS = (
     "Good one. ",
     "I'd be glad to help with that. ",
 )
+GREETED = (
+    "Hello! What would you like to work on today?",
+    "Hi there! Which problem are you stuck on?",
+    "Hi! Send me your question.",
+    "Welcome back! What is your maths question?",
+    "Hey! How can I help?",
+)
+"""What a tutor says to a greeting."""
+
 _CURT = (
     "{a}",
     "{a}.",
+    "$\\boxed{{{a}}}$",
     "The answer is {a}.",
     "It's {a}.",
     "Answer: {a}",
@@ -45,6 +55,13 @@ _STEPS = (
     "these numbers, choose the right operation, and calculate carefully. It is a good habit to "
     "estimate first, so that you notice when something went wrong. Doing so, we find {a}. "
     "You can check it by working backwards from {a}.",
+    "To answer this, we start from what is given: {known}.\n\n- Write it down.\n- Choose the "
+    "operation.\n- Calculate.\n\nSo the final answer is **{a}**.",
+    "We know {known}, so the calculation gives \\( {a} \\).",
+    "Let's break it down!\n\n**Given:** {known}\n\n**Result:** {a}\n\nWell done for asking!",
+    "I would write {known} down first, underline what is asked, and calculate. I get {a}. Did you "
+    "get the same?",
+    "So {known} ... that comes to {a}. 😊",
 )
 _HINTS = (
     "What do you know already? Look at {known} and tell me which operation you would use.",
@@ -107,10 +124,10 @@ _POSED = (
     "Let's practise. {o} Take your time!",
     "Okay, a new problem: {o} What do you think?",
 )
-_POSED_FREELY = (
-    "Sure! What is {x} + {y}?",
-    "Try this one: Tom has {x} pens and buys {y} more. How many pens does he have?",
-    "Here you go: {x} × {y} = ?",
+_MADE_UP = (
+    "What is {x} + {y}?",
+    "Tom has {x} pens and buys {y} more. How many pens does he have?",
+    "{x} × {y} = ?",
 )
 
 
@@ -126,23 +143,23 @@ def answering(draw: random.Random, numbers: Sequence[str], answer: str | None, s
     return greeting + _filled(draw, draw.choice(texts), numbers, answer)
 
 
-def replying(
-    draw: random.Random,
-    kind: str,
-    numbers: Sequence[str],
-    answer: str | None,
-    others: Sequence[str],
-) -> str:
+def replying(draw: random.Random, kind: str, numbers: Sequence[str], answer: str | None) -> str:
     """A reply to a follow-up of this kind."""
-    if kind == "another":
-        if others:
-            return draw.choice(_POSED).format(o=draw.choice(others))
-        return draw.choice(_POSED_FREELY).format(x=draw.randint(2, 50), y=draw.randint(2, 12))
     if kind == "answer-only":
         return _filled(draw, draw.choice(_CURT), numbers, answer)
     if kind not in _REPLIES:
         return answering(draw, numbers, answer, "")
     return _filled(draw, draw.choice(_REPLIES[kind]), numbers, answer)
+
+
+def posing(draw: random.Random, question: str) -> str:
+    """The question as the tutor's own, for practice."""
+    return draw.choice(_POSED).format(o=question)
+
+
+def made_up(draw: random.Random) -> str:
+    """A question to pose where there is no other."""
+    return draw.choice(_MADE_UP).format(x=draw.randint(2, 50), y=draw.randint(2, 12))
 
 
 def _filled(draw: random.Random, text: str, numbers: Sequence[str], answer: str | None) -> str:

@@ -97,8 +97,9 @@ def percents(draw: random.Random) -> Problem:
 
 def powers(draw: random.Random) -> Problem:
     """Squares, cubes, powers and roots."""
-    a = draw.randint(2, 30)
-    small, high = draw.randint(2, 12), draw.randint(2, 6)
+    a = spread(draw, 2, 120)
+    small, high = draw.randint(2, 20), draw.randint(2, 6)
+    tenth = plain(decimal(draw, 0, 9, 1))
     squares = (
         f"{a} squared",
         f"What is {a} squared?",
@@ -119,7 +120,7 @@ def powers(draw: random.Random) -> Problem:
     high_powers = (
         f"{small}^{high}",
         f"{small}**{high}",
-        f"{small} ^ {high} = ",
+        f"{small} ^ {high} =",
         f"What is {small} to the power of {high}?",
         f"Evaluate {small}^{high}.",
         f"{small} to the {('2nd', '3rd', '4th', '5th', '6th')[high - 2]} power",
@@ -141,6 +142,7 @@ def powers(draw: random.Random) -> Problem:
             (draw.choice(high_powers), plain(small**high)),
             (draw.choice(cubes), plain(small**3)),
             (f"∛{small**3}", plain(small)),
+            (f"What is {tenth} squared?", plain(Fraction(tenth) ** 2)),
             (f"What is the cube root of {small**3}?", plain(small)),
             (asked(draw, mixed[at]), plain(values[at])),
         )

@@ -20,8 +20,8 @@ def rounding(draw: random.Random) -> Problem:
         value = decimal(draw, 0, draw.choice((10, 100, 1000)), places + draw.randint(1, 2))
         to = (
             draw.choice(("the nearest whole number", "the nearest integer", "the nearest one")),
-            draw.choice(("one decimal place", "one decimal", "1 d.p.", "the nearest tenth")),
-            draw.choice(("two decimal places", "2 decimals", "2 d.p.", "the nearest hundredth")),
+            draw.choice(("one decimal place", "one decimal", "1 d.p", "the nearest tenth")),
+            draw.choice(("two decimal places", "2 decimals", "2 d.p", "the nearest hundredth")),
         )[places]
         answer = plain(rounded(value, places))
     else:

@@ -215,6 +215,7 @@ def as_pupils_ask(kind: Kind) -> Kind:
 
     def asked(draw: random.Random) -> Problem:
         question, answer = kind(draw)
+        question = question.strip()
         form = draw.random()
         if form < 0.06:
             question = draw.choice(_BEFORE) + question
@@ -226,6 +227,6 @@ def as_pupils_ask(kind: Kind) -> Kind:
             question = f"{draw.randint(1, 20)}{draw.choice(')).:')} {question}"
         elif form < 0.17:
             question = question.replace(". ", ".\n")
-        return question, answer
+        return question.strip(), answer
 
     return asked
