@@ -27,6 +27,8 @@ _LISTS = (
     "At home we have {things}. How many {sort} is that in all?",
     "Our school got {things}. How many {sort} did it get?",
 )
+_NEAR = ({"fruits", "vegetables"}, {"toys", "vehicles"}, {"toys", "animals"})
+"""Categories of which a thing may be in both."""
 
 
 def _counted(draw: random.Random, noun: str, n: int, in_words: bool) -> str:
@@ -52,7 +54,8 @@ def object_counting(draw: random.Random) -> Problem:
     ]
     total = sum(counts)
     if draw.random() < 0.25 and sort != "objects" and len(parts) < 8:
-        other = draw.choice(tuple(name for name in CATEGORIES if name not in (sort, "objects")))
+        near = {sort, "objects"}.union(*(pair for pair in _NEAR if sort in pair))
+        other = draw.choice([name for name in CATEGORIES if name not in near])
         strangers = set(draw.sample(CATEGORIES[other], draw.randint(1, 3))) - set(nouns)
         parts += [(noun, draw.randint(1, 4), True) for noun in sorted(strangers)]
         draw.shuffle(parts)

@@ -125,8 +125,10 @@ def percent(draw: random.Random) -> Problem:
     """What percent of something is, and what percent something is."""
     who = draw.choice(PEOPLE)
     thing, place, city = draw.choice(THINGS), draw.choice(PLACES), draw.choice(CITIES)
-    rate = draw.choice((5, 10, 15, 20, 25, 30, 40, 50, 60, 70, 75, 80, 90, draw.randint(1, 99)))
-    n = 100 * spread(draw, 1, 300) if draw.random() < 0.5 else 20 * spread(draw, 1, 100)
+    if draw.random() < 0.5:
+        n, rate = 100 * spread(draw, 1, 300), draw.randint(1, 99)
+    else:
+        n, rate = 20 * spread(draw, 1, 100), 5 * draw.randint(1, 19)
     count, part = shown(draw, n), Fraction(rate * n, 100)
     right, total = draw.randint(1, 20), draw.choice((20, 25, 40, 50))
     return told(

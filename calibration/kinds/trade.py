@@ -75,7 +75,7 @@ def discount_and_tax(draw: random.Random) -> Problem:
         ),
         (
             [f"After a {rate}% discount {who} paid {paid} for {item}."],
-            "What was the original price, to the nearest cent or so",
+            "What was the original price (round if needed)",
             "the original price",
             cost,
         ),

@@ -18,7 +18,6 @@ NUMBER_WORDS = (
     "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen "
     "fifteen sixteen seventeen eighteen nineteen twenty"
 ).split()
-ORDINALS = "first second third fourth fifth sixth seventh eighth ninth tenth".split()
 
 _COMMAS_FROM = 10_000
 _FIND = (

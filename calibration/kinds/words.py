@@ -146,7 +146,7 @@ CATEGORIES: dict[str, tuple[str, ...]] = {
         "pineapple apricot".split()
     ),
     "vegetables": tuple(
-        "carrot onion potato tomato cucumber cabbage pepper turnip radish leek pumpkin "
+        "carrot onion potato cucumber cabbage pepper turnip radish leek pumpkin "
         "cauliflower beetroot aubergine".split()
     ),
     "animals": tuple(
