@@ -137,12 +137,17 @@ _FORMS: tuple[Callable[[random.Random], Problem], ...] = (
 )
 
 
+def word_problem(draw: random.Random) -> Problem:
+    """One problem of any form."""
+    return draw.choice(_FORMS)(draw)
+
+
 def generate(n: int, seed: int) -> list[Problem]:
     """`n` distinct problems with their answers; the same for the same seed."""
     draw = random.Random(seed)  # noqa: S311 (reproducible, not secret)
     problems: dict[str, int] = {}
     while len(problems) < n:
-        question, answer = draw.choice(_FORMS)(draw)
+        question, answer = word_problem(draw)
         problems.setdefault(question, answer)
     return list(problems.items())
 
