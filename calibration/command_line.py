@@ -28,7 +28,7 @@ from detector.engine.model.default_model import NAME
 from detector.errors import CalibrationError, TrajGuardError
 
 THREADS_VARIABLE = "TRAJGUARD_THREADS"
-EXTRA = ("httpx2", "matplotlib", "peft", "sklearn", "tqdm")
+EXTRA = ("httpx2", "matplotlib", "peft", "pyarrow", "sklearn", "tqdm")
 """What the `calibration` extra installs, by the names that are imported."""
 
 Dtype = Literal["bfloat16", "float16", "float32"]

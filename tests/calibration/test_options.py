@@ -108,7 +108,7 @@ def test_without_what_calibration_needs_serving_starts_and_the_rest_says_why(
     """In a process of its own, in which the calibration extra cannot be imported."""
     script = (
         "import sys\n"
-        "sys.modules |= {'matplotlib': None, 'peft': None, 'sklearn': None}\n"
+        "sys.modules |= {'matplotlib': None, 'peft': None, 'pyarrow': None, 'sklearn': None}\n"
         "import trajguard\n"
         "print(trajguard.main(['serve', '--mode', 'dance']))\n"
         "print(trajguard.main(['generate', '--n', '20', '--out', sys.argv[1]]))\n"
