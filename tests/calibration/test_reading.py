@@ -109,7 +109,7 @@ def test_conversations_and_options_come_from_tables(tmp_path: Path) -> None:
         {"role": "assistant", "content": None},
         {"role": "user", "content": "3 + 4?"},
     ]
-    rows = [
+    rows: list[dict[str, Any]] = [
         {"messages": talk, "options": None, "prompt": None},
         {"messages": None, "options": ["1", "2"], "prompt": "1 + 1?"},
     ]
