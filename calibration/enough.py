@@ -51,14 +51,12 @@ def to_collect(n: int, split: Split = "conformal") -> int:
     if n <= 0:
         return 0
     at_most = 1 - conformal.CONFIDENCE
-    m = bisect_left(range(_MOST), True, key=lambda m: _below(n, m, SHARES[split]) <= at_most)
+    # P(Binomial(m, share) < n), which falls as m grows.
+    m = n + bisect_left(
+        range(n, _MOST), True, key=lambda m: float(bdtr(n - 1, m, SHARES[split])) <= at_most
+    )
     unit: int = 10 ** max(0, len(str(m)) - 2)
     return -(-m // unit) * unit
-
-
-def _below(n: int, m: int, share: float) -> float:
-    """P(Binomial(m, share) < n)."""
-    return float(bdtr(n - 1, m, share)) if m >= n else 1.0
 
 
 def outlook(keys: Iterable[str], alpha: float) -> str:

@@ -66,6 +66,7 @@ def test_what_collected_questions_can_keep() -> None:
 
 def test_too_few_are_told_in_questions() -> None:
     error = TooFewQuestionsError("of group 'a'", param="alpha")
+    assert too_few(0.05, "marginal", 60, 18, error).param == "alpha"
     assert too_few(0.05, "marginal", 60, 18, error).message == (
         "alpha 0.05 cannot be kept (marginal) with 60 questions: collect about 9 more or raise "
         "--alpha to 0.0527, the smallest that these keep"

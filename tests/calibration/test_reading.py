@@ -97,6 +97,16 @@ def test_places_are_lines_of_text_and_rows_of_tables(tmp_path: Path) -> None:
     ]
 
 
+def test_the_heading_alone_says_what_is_between_cells(tmp_path: Path) -> None:
+    (tmp_path / "q.csv").write_text('\n\nid,text\n1,"a;b;c;d"\n2,"e;f;g;h"\n')
+    assert [row.values for row in read(tmp_path / "q.csv")[0]] == [
+        {"id": "1", "text": "a;b;c;d"},
+        {"id": "2", "text": "e;f;g;h"},
+    ]
+    (tmp_path / "one.csv").write_text("text,\nX\n")
+    assert read(tmp_path / "one.csv")[0][0].values == {"text": "X", "": None}
+
+
 def test_a_long_cell_is_read(tmp_path: Path) -> None:
     (tmp_path / "q.csv").write_text(f"question\n{'long ' * 40_000}\n")
     (row,), _ = read(tmp_path / "q.csv")
@@ -159,7 +169,12 @@ def test_a_folder_of_several_forms(tmp_path: Path) -> None:
     ("name", "content", "says"),
     [
         ("q.json", b"[1]", ' row 1: a JSON int, not an object: write {"question": ...}'),
-        ("q.json", b'[\n{"a": 1}', ": not JSON (Expecting ',' delimiter at line 2 column 9): fix"),
+        (
+            "q.json",
+            b'[\n{"a": 1}',
+            ": not JSON (Expecting ',' delimiter at line 2 column 9): fix the file",
+        ),
+        ("q.json", b"\n [null]", " row 1: a JSON null, not an object"),
         ("q.json", b'["\xff"]', ": not UTF-8 at byte 2: save the file as UTF-8"),
         ("q.jsonl", b'{"a": ' + b"[" * 200_000, " line 1: JSON nested too deeply: fix the line"),
         ("q.csv", b"a,b\n1,2,3", " line 2: 3 cells under 2 columns: put texts with commas in quot"),
@@ -201,8 +216,13 @@ def test_columns_are_named() -> None:
 
 
 def test_missing_and_empty_folders(tmp_path: Path) -> None:
-    with pytest.raises(QuestionsError, match=r"holds no file that can be read: give one with"):
+    with pytest.raises(QuestionsError) as caught:
         read(tmp_path)
+    assert caught.value.param == "questions"
+    assert caught.value.message == (
+        f"questions folder {str(tmp_path)!r} holds no file that can be read: give one with files "
+        "that end with .jsonl, .ndjson, .json, .csv, .tsv, .parquet, .arrow"
+    )
     require_questions([tmp_path])
     with pytest.raises(QuestionsError, match=r"/none' cannot be read \(No such file or directory"):
         require_questions([tmp_path, tmp_path / "none"])
