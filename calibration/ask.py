@@ -19,16 +19,22 @@ _CLIENTS = 8
 _TIMEOUT_SECONDS = 300
 
 
-def choose(paths: Sequence[Path], split: Split | None, n: int) -> list[Question]:
+def choose(
+    paths: Sequence[Path], column: str | None, split: Split | None, n: int | None
+) -> list[Question]:
     """`n` distinct questions, from all files together, drawn by their keys: the same
-    every time, and favouring no file.
+    every time, and favouring no file. All of them if `n` is None.
 
-    Raises CalibrationError when the files hold fewer.
+    Raises CalibrationError when the files hold fewer, or none of the split.
     """
-    distinct = {q.key: q for path in paths for q in read_questions(path)[0]}
+    distinct = {q.key: q for path in paths for q in read_questions(path, column)[0]}
     chosen = [q for key, q in distinct.items() if split in (None, split_of(key))]
-    if len(chosen) < n:
-        where = f"the {split} split of the files" if split else "the files"
+    where = f"the {split} split of the files" if split else "the files"
+    if not chosen:
+        raise CalibrationError(
+            f"{where} holds no question: give more files or another --split", param="split"
+        )
+    if n is not None and len(chosen) < n:
         raise CalibrationError(
             f"{where} holds {len(chosen)} distinct questions, {n} were asked for: lower --n or "
             "give more files",

@@ -18,13 +18,13 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from calibration.paths import RECORD, require_collections
 from detector.atomic import write_atomically
 from detector.errors import CalibrationError
 from detector.manifest import Context, Fingerprint, Source
 from detector.planes import Planes
 from detector.trajectory import Look, look_name, parse_look
 
-_RECORD = "collection.json"
 _FORMAT: Literal[2] = 2
 """Of a collection: 1 had keys of words alone and likelihoods in its shards."""
 
@@ -132,7 +132,7 @@ class CollectionFolder:
 
         Raises CalibrationError when the folder holds a collection of something else.
         """
-        path = self.folder / _RECORD
+        path = self.folder / RECORD
         if path.exists():
             existing = self.record()
             fix = f"choose another --out or remove {str(self.folder)!r}"
@@ -167,19 +167,15 @@ class CollectionFolder:
 
     def record(self) -> CollectionRecord:
         """Raises CalibrationError when there is no readable collection here."""
+        require_collections([self.folder])
         try:
-            stored = json.loads((self.folder / _RECORD).read_bytes())
+            stored = json.loads((self.folder / RECORD).read_bytes())
             found = stored.get("format", 1)
             if found == _FORMAT:
                 return CollectionRecord.model_validate(stored)
-        except OSError:
-            raise CalibrationError(
-                f"{str(self.folder)!r} is not a collection: make one with `trajguard collect`",
-                param="collected",
-            ) from None
         except (ValueError, AttributeError):
             raise CalibrationError(
-                f"{str(self.folder / _RECORD)!r} is damaged: remove the folder and collect again",
+                f"{str(self.folder / RECORD)!r} is damaged: remove the folder and collect again",
                 param="collected",
             ) from None
         age = "a later" if isinstance(found, int) and found > _FORMAT else "an earlier"

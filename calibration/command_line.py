@@ -28,12 +28,19 @@ from detector.engine.model.default_model import NAME
 from detector.errors import CalibrationError, TrajGuardError
 
 THREADS_VARIABLE = "TRAJGUARD_THREADS"
-EXTRA = ("httpx2", "matplotlib", "peft", "sklearn", "tqdm")
+EXTRA = ("httpx2", "matplotlib", "peft", "pyarrow", "sklearn", "tqdm")
 """What the `calibration` extra installs, by the names that are imported."""
 
 Dtype = Literal["bfloat16", "float16", "float32"]
 ModelName = Annotated[str, Field(description="this name, a folder or a hub id")]
 Alpha = Annotated[float, Field(gt=0, lt=1)]
+ALPHA = 0.05
+"""The target false-alarm rate of who names none."""
+QUESTIONS = "questions files or folders: JSON Lines, JSON, CSV, TSV, Parquet, Arrow"
+Column = Annotated[
+    str | None,
+    Field(description="column of the question; else question, prompt or messages, the first there"),
+]
 
 _LIST = re.compile(r"list\[(.*)\]")
 _NO_DEFAULT = re.compile(r" \(default: (None|False|\[\])\)")
@@ -152,11 +159,14 @@ def _parse(program: type[CommandLine], arguments: list[str], name: str) -> Comma
 
 def _add_argument(parser: Any, *names: str, **said: Any) -> None:
     """Argparse's, with two dashes before every name however short, one value in place of a
-    list's type, and no default where there is none.
+    list's type, no default where there is none, and the values of all times an option is given.
     """
     longer = [f"-{name}" if len(names) == 1 and len(name) == 2 else name for name in names]
     if listed := _LIST.fullmatch(said.get("metavar") or ""):
         said["metavar"] = listed[1]
+    if "nargs" in said and longer[0].startswith("-"):
+        # Argparse would keep those of the last time alone, and say nothing.
+        said["action"] = "extend"
     said["help"] = _NO_DEFAULT.sub("", said["help"])
     parser.add_argument(*longer, **said)
 

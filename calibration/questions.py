@@ -1,27 +1,32 @@
-"""Questions files, and the split of questions into fit, conformal and holdout.
+"""Questions, their keys, and their split into fit, conformal and holdout.
 
-A questions file is JSON Lines in UTF-8: one object a line with `question` (a text) or
-`messages` (an OpenAI conversation that ends with the user). `options`, a list of texts beside
-`question`, makes it multiple choice: they are appended as lines A., B., C., D. Other fields
-that are texts may name a question's group.
+A row of a questions file (see `calibration.reading`) asks in its column `question` or `prompt`, a
+text, or in `messages`, an OpenAI conversation that ends with the user. `options`, a list of texts
+beside a text, makes it multiple choice: they are appended as lines A., B., C., D. Other columns
+that are texts are fields, which may name a question's group.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from calibration.reading import Row, columns, kind, read, wrong
 from detector.errors import QuestionsError
 from detector.manifest import Source
 
 Split = Literal["fit", "conformal", "holdout"]
 
-_FIT_SHARE, _CONFORMAL_SHARE = 0.5, 0.3
+SHARES: dict[Split, float] = {"fit": 0.5, "conformal": 0.3, "holdout": 0.2}
+"""What part of all questions each split has."""
+
+COLUMNS = ("question", "prompt", "messages")
+"""Where a row's question is looked for, in this order."""
+
 _KEY_HALF = 8
 _ROLES = ("system", "developer", "user", "assistant")
 
@@ -81,11 +86,11 @@ def key_of(messages: Sequence[dict[str, str]]) -> str:
 
 
 def split_of(key: str) -> Split:
-    """Half of all questions to fit, 30 % to conformal, 20 % to holdout."""
+    """The split whose share of all keys has this one."""
     position = int(key[:_KEY_HALF], 16) / 16**_KEY_HALF
-    if position < _FIT_SHARE:
+    if position < SHARES["fit"]:
         return "fit"
-    return "conformal" if position < _FIT_SHARE + _CONFORMAL_SHARE else "holdout"
+    return "conformal" if position < SHARES["fit"] + SHARES["conformal"] else "holdout"
 
 
 def in_first(position: int, first: int) -> bool:
@@ -95,42 +100,37 @@ def in_first(position: int, first: int) -> bool:
     return position % 100 < first
 
 
-def read_questions(path: Path) -> tuple[list[Question], Source]:
-    """The distinct questions of a file, in order, and the file's record.
+def read_questions(path: Path, column: str | None = None) -> tuple[list[Question], Source]:
+    """The distinct questions of a file or folder, in order, and its record.
 
     Raises QuestionsError as `read_rows` does.
     """
-    rows, digest = read_rows(path)
+    rows, digest = read_rows(path, column)
     distinct: dict[str, Question] = {}
     for question in rows:
         distinct.setdefault(question.key, question)
-    source = Source(name=path.stem, n_questions=len(distinct), sha256=digest)
+    name = path.resolve().name if path.is_dir() else path.stem
+    source = Source(name=name, n_questions=len(distinct), sha256=digest)
     return list(distinct.values()), source
 
 
-def read_rows(path: Path) -> tuple[list[Question], str]:
-    """All questions of a file, copies too, in order, and the SHA-256 of the file.
+def read_rows(path: Path, column: str | None = None) -> tuple[list[Question], str]:
+    """All questions of a file or folder, copies too, in order, and its SHA-256, in which
+    `column` counts where it is given: other questions of the same rows are another file.
 
-    Raises QuestionsError naming the file, and the line where there is one.
+    Raises QuestionsError naming the file, and the place where there is one.
     """
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise QuestionsError(
-            f"questions file {str(path)!r} cannot be read ({error.strerror}): check the path",
-            param="questions",
-        ) from None
-    rows = [
-        _parse(line, f"questions file {str(path)!r} line {number}")
-        for number, line in enumerate(content.splitlines(), start=1)
-        if line.strip()
-    ]
+    found, digest = read(path)
+    rows = [_question(row, column) for row in found]
     if not rows:
         raise QuestionsError(
-            f"questions file {str(path)!r} holds no question: write one JSON object a line",
+            f"questions file {str(path)!r} holds no question: write one JSON object a line, or "
+            "rows under a heading",
             param="questions",
         )
-    return rows, hashlib.sha256(content).hexdigest()
+    if column is not None:
+        digest = hashlib.sha256(f"{column} {digest}".encode()).hexdigest()
+    return rows, digest
 
 
 def require_answers(questions: Sequence[Question], path: Path, purpose: str) -> None:
@@ -144,34 +144,42 @@ def require_answers(questions: Sequence[Question], path: Path, purpose: str) -> 
         )
 
 
-def _parse(line: bytes, where: str) -> Question:
+def _question(row: Row, column: str | None) -> Question:
     """Messages name positions and types, never the content."""
 
     def error(what: str) -> QuestionsError:
-        return QuestionsError(f"{where}: {what}", param="questions")
+        return wrong(row.where, what)
 
-    try:
-        row = json.loads(line.decode("utf-8"))
-    except UnicodeDecodeError as wrong:
-        raise error(f"not UTF-8 at byte {wrong.start}: save the file as UTF-8") from None
-    except json.JSONDecodeError as wrong:
-        raise error(f"not JSON ({wrong.msg} at column {wrong.colno}): fix the line") from None
-    if not isinstance(row, dict):
-        raise error(f'a JSON {_kind(row)}, not an object: write {{"question": ...}}')
-    if "messages" in row:
-        messages = _messages(row["messages"], error)
+    name, value = _asked(row, column, error)
+    if isinstance(value, list) or name == "messages":
+        messages = _messages(name, value, error)
+    elif isinstance(value, str):
+        asked = value + _options(row.values.get("options"), error)
+        messages = ({"role": "user", "content": asked},)
     else:
-        question = row.get("question")
-        if not isinstance(question, str):
-            found = _kind(question) if "question" in row else "missing"
-            raise error(f"'question' is {found}: write a text, or 'messages'")
-        messages = ({"role": "user", "content": question + _options(row.get("options"), error)},)
-    key = key_of(messages)
-    if not any(message["content"].strip() for message in messages[-1:]):
-        raise error("the question is empty: write one or remove the line")
-    read = ("question", "messages", "answer", "options")
-    others = {n: v for n, v in row.items() if n not in read and isinstance(v, str)}
-    return Question(messages, key, row.get("answer"), others)
+        raise error(f"{name!r} is {kind(value)}: write a text, or a list of role and content")
+    if not messages[-1]["content"].strip():
+        raise error("the question is empty: write one or remove the row")
+    try:
+        key = key_of(messages)
+    except UnicodeEncodeError:
+        raise error("half of a surrogate pair is no character: write it whole") from None
+    read = (name, "answer", "options")
+    others = {n: v for n, v in row.values.items() if n not in read and isinstance(v, str)}
+    return Question(messages, key, row.values.get("answer"), others)
+
+
+def _asked(row: Row, column: str | None, error: Callable[[str], QuestionsError]) -> tuple[str, Any]:
+    """The column that holds the row's question, and its value there."""
+    names = COLUMNS if column is None else (column,)
+    there = [name for name in names if name in row.values]
+    for name in there:
+        if row.values[name] is not None:
+            return name, row.values[name]
+    if there:
+        raise error(f"{there[0]!r} is empty: write a question or remove the row")
+    looked = " or ".join(map(repr, names))
+    raise error(f"no column {looked} (there are: {columns(row)}): name one with --column")
 
 
 def _options(value: Any, error: Callable[[str], QuestionsError]) -> str:
@@ -179,23 +187,43 @@ def _options(value: Any, error: Callable[[str], QuestionsError]) -> str:
         return ""
     texts = isinstance(value, list) and all(isinstance(text, str) for text in value)
     if not texts or not 2 <= len(value) <= 26:
-        raise error(f"'options' is {_kind(value)}: write a list of 2 to 26 texts")
+        raise error(f"'options' is {kind(value)}: write a list of 2 to 26 texts")
     return "".join(f"\n{chr(ord('A') + n)}. {text}" for n, text in enumerate(value))
 
 
-def _messages(value: Any, error: Callable[[str], QuestionsError]) -> tuple[dict[str, str], ...]:
+def _messages(
+    name: str, value: Any, error: Callable[[str], QuestionsError]
+) -> tuple[dict[str, str], ...]:
     if not isinstance(value, list) or not value:
-        raise error(f"'messages' is {_kind(value)}: write a list of role and content")
+        raise error(f"{name!r} is {kind(value)}: write a list of role and content")
+    found = []
     for index, message in enumerate(value):
-        if not isinstance(message, dict) or not isinstance(message.get("content"), str):
-            raise error(f"messages[{index}] has no text in 'content': write one")
-        if message.get("role") not in _ROLES:
-            raise error(f"messages[{index}] has an unknown role: use one of {', '.join(_ROLES)}")
-    if value[-1]["role"] != "user":
+        said = message if isinstance(message, dict) else {}
+        role, content = said.get("role"), _content(said)
+        if content is None:
+            raise error(f"{name}[{index}] has no text in 'content': write one")
+        if role not in _ROLES:
+            raise error(f"{name}[{index}] has an unknown role: use one of {', '.join(_ROLES)}")
+        found.append({"role": role, "content": content})
+    if found[-1]["role"] != "user":
         raise error("the last message is not the user's: end with the question")
-    return tuple({"role": m["role"], "content": m["content"]} for m in value)
+    return tuple(found)
 
 
-def _kind(value: Any) -> str:
-    names: dict[type, str] = {dict: "object", list: "list", str: "text", type(None): "null"}
-    return "empty list" if value == [] else names.get(type(value), type(value).__name__)
+def _content(message: dict[str, Any]) -> str | None:
+    """Its text: parts joined, as the service joins them, and empty where the assistant only
+    called a tool. None if it has no text.
+    """
+    content = message.get("content")
+    if content is None and message.get("role") == "assistant":
+        return ""
+    if isinstance(content, list):
+        texts = [
+            part["text"]
+            for part in content
+            if isinstance(part, dict)
+            and part.get("type") == "text"
+            and isinstance(part.get("text"), str)
+        ]
+        return "".join(texts) if len(texts) == len(content) else None
+    return content if isinstance(content, str) else None

@@ -26,7 +26,7 @@ COMMAND_LINES = (
     "calibration/bench/speed/__main__.py",
     "app/settings.py",
 )
-CALIBRATION_EXTRA = {"httpx2", "matplotlib", "peft", "sklearn", "tqdm"}
+CALIBRATION_EXTRA = {"httpx2", "matplotlib", "peft", "pyarrow", "sklearn", "tqdm"}
 
 
 def imports(path: Path, *, at_import: bool = False) -> set[str]:

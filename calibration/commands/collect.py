@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import logging
+from collections import Counter
 from pathlib import Path
 from typing import Annotated
 
 from pydantic import AfterValidator, Field
 from pydantic_settings import CliPositionalArg
 
-from calibration.command_line import ModelCommand, set_threads
+from calibration.command_line import ALPHA, QUESTIONS, Column, ModelCommand, set_threads
+from calibration.paths import require_folder, require_model
 from calibration.questions import read_questions
+from calibration.reading import require_questions
 from detector.backend import Sampling
 from detector.errors import CalibrationError
 from detector.manifest import Context, Judged, system_prompt_digest
 from detector.trajectory import Look, parse_look
+
+log = logging.getLogger(__name__)
 
 
 def _parse_looks(names: str) -> tuple[Look, ...]:
@@ -23,6 +29,16 @@ def _parse_looks(names: str) -> tuple[Look, ...]:
             f"--looks {names!r} names one look twice: name each once", param="looks"
         )
     return looks
+
+
+def _require_names_of_their_own(names: list[str]) -> None:
+    (name, n), *_ = Counter(names).most_common(1)
+    if n > 1:
+        raise CalibrationError(
+            f"{n} questions files are named {name!r}, and each needs a folder of its own in --out: "
+            "rename them, or collect them one by one into several folders",
+            param="questions",
+        )
 
 
 def unescape(template: str) -> str:
@@ -36,7 +52,8 @@ Template = Annotated[str, AfterValidator(unescape)]
 class Collect(ModelCommand):
     """Run the model over questions files and keep trajectories; resumes where it was."""
 
-    questions: CliPositionalArg[list[Path]] = Field(description="questions files, JSON Lines")
+    questions: CliPositionalArg[list[Path]] = Field(description=QUESTIONS)
+    column: Column = None
     out: Path = Field(description="folder; one sub-folder a file")
     looks: str = Field(
         default="prompt", description="comma-separated: prompt, numbers of tokens, end"
@@ -54,13 +71,19 @@ class Collect(ModelCommand):
 
     def run(self) -> None:
         looks = _parse_looks(self.looks)
-        read = [read_questions(path) for path in self.questions]
+        require_questions(self.questions)
+        require_folder(self.out)
+        require_model(self.model)
+        read = [read_questions(path, self.column) for path in self.questions]
+        _require_names_of_their_own([source.name for _, source in read])
         # transformers takes seconds to import; bad input is told before that.
         from calibration.collect import QuestionsFile, collect, default_max_tokens
+        from calibration.enough import outlook
         from detector.engine.model.checkpoint import load_checkpoint
         from detector.engine.self_test import self_test
 
         set_threads()
+        log.info(outlook({q.key for questions, _ in read for q in questions}, ALPHA))
         digests = {system_prompt_digest(q.messages) for questions, _ in read for q in questions}
         context = Context(
             judged=self.judged,

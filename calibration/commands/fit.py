@@ -4,18 +4,26 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pydantic import Field
 from pydantic_settings import CliPositionalArg, CliVariadicArg
 
-from calibration.command_line import Alpha, Command, set_threads
-from detector.detector import Part
-from detector.errors import CalibrationError
-from detector.scores import SCORES
+from calibration.command_line import ALPHA, Alpha, Command, set_threads
+from calibration.paths import require_collections, require_file
+from detector.errors import CalibrationError, TooFewQuestionsError
 from detector.verdict import Guarantee
+
+if TYPE_CHECKING:
+    from detector.detector import Part
+
+SCORES = "mahalanobis mahalanobis-last tv-paper tv-reference coe-r coe-c"
+"""By name, for `--help` not to wait for torch."""
 
 
 def _parse_parts(texts: list[str]) -> tuple[Part, ...] | None:
+    from detector.detector import Part
+
     parts = tuple(Part.parse(text) for text in texts)
     if len(set(parts)) < len(parts):
         raise CalibrationError(
@@ -34,10 +42,10 @@ class Fit(Command):
         default=[],
         description="what the guard consists of, as LOOK:SCORE or LOOK:SCORE:ORDER, such as "
         "prompt:mahalanobis 16:tv-paper:1; without any, mahalanobis at every look collected; "
-        "scores: " + ", ".join(SCORES),
+        "scores: " + ", ".join(SCORES.split()),
     )
     rank: int = Field(default=128, ge=1, description="of the covariances")
-    alpha: Alpha = Field(default=0.05, description="target false-alarm rate")
+    alpha: Alpha = Field(default=ALPHA, description="target false-alarm rate")
     guarantee: Guarantee = Field(default="marginal", description="of the false-alarm rate")
     group_by: str | None = Field(
         default=None,
@@ -45,22 +53,29 @@ class Fit(Command):
     )
 
     def run(self) -> None:
+        require_collections(self.collected)
+        require_file(self.out)
         parts = _parse_parts(self.guard)
-        from calibration.fit import FitOptions, fit
+        from calibration.collection import read_collections
+        from calibration.enough import too_few
+        from calibration.fit import FitOptions, fit, pooled
 
         set_threads()
         began = time.monotonic()
-        artifact = fit(
-            self.collected,
-            self.scope,
-            FitOptions(
-                parts=parts,
-                rank=self.rank,
-                alpha=self.alpha,
-                guarantee=self.guarantee,
-                group_by=self.group_by,
-            ),
+        options = FitOptions(
+            parts=parts,
+            rank=self.rank,
+            alpha=self.alpha,
+            guarantee=self.guarantee,
+            group_by=self.group_by,
         )
+        try:
+            artifact = fit(self.collected, self.scope, options)
+        except TooFewQuestionsError as error:
+            sizes = {s: len(p) for s, p in pooled(read_collections(self.collected)).items()}
+            raise too_few(
+                self.alpha, self.guarantee, sum(sizes.values()), sizes["conformal"], error
+            ) from None
         artifact.save(self.out)
         splits = artifact.manifest.splits
         print(

@@ -8,6 +8,7 @@ from pydantic import Field
 from pydantic_settings import CliPositionalArg, CliVariadicArg
 
 from calibration.command_line import Alpha, Command
+from calibration.paths import require_artifact, require_collections
 from detector.verdict import Guarantee
 
 
@@ -21,7 +22,11 @@ class Report(Command):
     guarantee: Guarantee | None = Field(default=None, description="instead of the artifact's")
 
     def run(self) -> None:
+        require_artifact(self.artifact)
+        require_collections(self.collected)
+        require_collections(self.ood, "ood")
         from calibration.report import report
+        from calibration.suggestion import suggestion
         from detector import artifact as artifacts
 
         artifact = artifacts.load(self.artifact)
@@ -30,4 +35,8 @@ class Report(Command):
             self.guarantee or artifact.detector.guarantee,
         )
         judged = artifacts.Artifact(detector, artifact.manifest, artifact.id)
-        print(report(judged, self.collected, self.ood))
+        reported = report(judged, self.collected, self.ood)
+        print(reported)
+        parts = {f"group {group.name!r}": group.n_holdout for group in reported.groups}
+        if suggested := suggestion(reported.alpha, reported.n_holdout, parts):
+            print(f"\n{suggested}")

@@ -12,6 +12,7 @@ from calibration.__main__ import main
 from calibration.collect import QuestionsFile, collect
 from calibration.collection import CollectionFolder
 from calibration.generate import generate
+from calibration.paths import RECORD
 from calibration.questions import read_questions
 from detector import artifact as artifacts
 from detector.backend import Sampling
@@ -68,11 +69,16 @@ def test_fit_and_report(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert f"of {splits.holdout} =" in shown
     lines = shown.splitlines()
     assert any(line.startswith("rank correlation of guard with the number of") for line in lines)
-    guard, *parts = [line.split() for line in lines[lines.index("") + 2 :]]
+    blank, last = [place for place, line in enumerate(lines) if not line]
+    guard, *parts = [line.split() for line in lines[blank + 2 : last]]
     name, score, n, auroc, fpr95, recall, matched, pairs, surface, surface_fpr95 = guard
     assert (name, score, n) == ("ood", "guard", "40")
     assert [row[1] for row in parts] == ["prompt:mahalanobis", "3:mahalanobis"]
     assert all(row[5] == "-" for row in parts)
+    # 160 holdout questions tell 0.05 from 0.1; two in ten questions are holdout.
+    (suggested,) = lines[last + 1 :]
+    assert suggested.startswith("collect next: about ")
+    assert f"for {splits.holdout} holdout questions cannot tell" in suggested
     # Repeated letters hold no number, so no pair matches, and their surface gives them away.
     assert (matched, pairs, surface, surface_fpr95) == ("-", "(0)", "100.0", "0.0")
     # Repeated letters are far from word problems even for random weights.
@@ -81,7 +87,45 @@ def test_fit_and_report(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
     # The threshold lies in the tail of the OOD scores, where rounding decides on one or two of 40.
     assert float(recall) >= 90
     assert main(["report", str(artifact), collected, "--alpha", "0.2"]) == 0
-    assert "alpha 0.2" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "alpha 0.2" in shown
+    assert "collect next" not in shown
+
+
+def test_ood_collections_of_every_time_the_option_is_given(
+    work: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    artifact, collected = work / "twice.safetensors", str(work / "collected" / "id")
+    fit = ["fit", collected, "--out", str(artifact), "--scope", "tests", "--rank", "4"]
+    assert main([*fit, "--guard", "prompt:coe-r", "--guard", "prompt:coe-c", "3:coe-c"]) == 0
+    looks = artifacts.load(artifact).manifest.looks
+    assert [look.score for look in looks] == ["coe-r", "coe-c", "coe-c"]
+    copy = work / "copy" / "more"
+    copy.mkdir(parents=True)
+    for file in (work / "collected" / "ood").iterdir():
+        content = file.read_bytes().replace(b'"name":"ood"', b'"name":"more"')
+        (copy / file.name).write_bytes(content.replace(b'"name": "ood"', b'"name": "more"'))
+    ood = ["--ood", str(work / "collected" / "ood"), "--ood", str(copy)]
+    assert main(["report", str(artifact), collected, *ood]) == 0
+    shown = capsys.readouterr().out
+    assert all(f"\n{name} " in shown for name in ("ood", "more"))
+
+
+def test_collect_says_what_alpha_its_questions_can_keep(
+    model: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A CSV of another column, and a folder of JSON Lines."""
+    (tmp_path / "a.csv").write_text("id,text\n1,What is 1 + 2?\n2,What is 5 + 6?\n")
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b" / "part.jsonl").write_text('{"text": "What is 3 + 4?"}\n')
+    files = [str(tmp_path / "a.csv"), str(tmp_path / "b"), "--column", "text"]
+    out = ["--out", str(tmp_path / "c"), "--model", str(model), "--dtype", "float32"]
+    with caplog.at_level("INFO"):
+        assert main(["collect", *files, *out]) == 0
+    (said,) = (message for message in caplog.messages if message.startswith("3 distinct questions"))
+    assert "alpha 0.05 needs about " in said
+    records = {name: CollectionFolder(tmp_path / "c" / name).record() for name in ("a", "b")}
+    assert {name: record.source.n_questions for name, record in records.items()} == {"a": 2, "b": 1}
 
 
 def test_a_subset_of_looks_and_another_score(work: Path) -> None:
@@ -160,7 +204,12 @@ def test_bad_input_names_the_fix(
 ) -> None:
     collected, artifact = work / "collected" / "id", tmp_path / "a.safetensors"
     fit = ("fit", collected, "--out", artifact, "--scope", "x", "--rank", 4)
-    assert "collect at least 999" in failing(capsys, *fit, "--alpha", "0.001")
+    few = failing(capsys, *fit, "--alpha", "0.001")
+    # 999 conformal questions; of 300 about 90 are.
+    assert "alpha 0.001 cannot be kept (marginal) with 300 questions: collect about 3" in few
+    kept = few.partition("or raise --alpha to ")[2].partition(",")[0]
+    assert main([str(x) for x in (*fit, "--alpha", kept)]) == 0
+    artifact.unlink()
     assert not artifact.exists()
     assert "look '7' was not collected" in failing(capsys, *fit, "--guard", "7:mahalanobis")
     assert "one part twice" in failing(capsys, *fit, "--guard", "3:coe-c", "3:coe-c")
@@ -249,7 +298,9 @@ def test_groups_by_length_and_by_field(
         shown = capsys.readouterr().out
         assert all(f"  {group.name} (" in shown for group in groups)
     assert "text field 'nothing'" in failing(capsys, *fit, "--group-by", "nothing")
-    assert "of group '" in failing(capsys, *fit, "--group-by", "length", "--alpha", "0.01")
+    few = failing(capsys, *fit, "--group-by", "length", "--alpha", "0.01")
+    assert "of group '" in few
+    assert "; 99 conformal questions take about 380 questions of that group in all" in few
 
 
 def test_nan_names_the_question_by_its_key(tmp_path: Path) -> None:
@@ -276,6 +327,7 @@ def test_a_bad_number_of_threads_is_said(
     bad: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TRAJGUARD_THREADS", bad)
+    (tmp_path / RECORD).touch()
     message = failing(
         capsys, "fit", tmp_path, "--out", tmp_path / "a.safetensors", "--scope", "none"
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -13,6 +14,9 @@ import trajguard
 from calibration.__main__ import main as calibration
 from calibration.bench.paper.__main__ import main as paper
 from calibration.bench.speed.__main__ import main as speed
+from calibration.commands.fit import SCORES as SCORE_NAMES
+from calibration.paths import RECORD
+from detector.scores import SCORES
 
 Main = Callable[[list[str]], int]
 
@@ -102,17 +106,64 @@ def test_serve_passes_its_flags_to_the_service(
     assert "TRAJGUARD_MODE is 'dance'" in capsys.readouterr().err
 
 
+WRONG_PATHS = [
+    ("collect none.jsonl --out c", "questions file 'none.jsonl' cannot be read (No such file"),
+    ("collect q.jsonl --out q.jsonl", "--out 'q.jsonl' cannot be a folder, 'q.jsonl' is a file"),
+    ("collect q.jsonl --out c --model ./none", "model './none' is not there: correct the path"),
+    ("collect q.jsonl --out c --column text", "no column 'text' (there are: question)"),
+    ("collect q.jsonl c/q.jsonl --out c", "2 questions files are named 'q', and each needs"),
+    ("fit none --out a.safetensors --scope s", "'none' is not a collection: make one with"),
+    ("fit c --out c --scope s", "--out 'c' is a folder: name a file in it"),
+    ("fit c --out q.jsonl/a --scope s", "--out 'q.jsonl' cannot be a folder"),
+    ("report none c", "artifact 'none' is not a file: make one with `trajguard fit`"),
+    ("report q.jsonl none", "'none' is not a collection"),
+    ("report q.jsonl c --ood c --ood none", "'none' is not a collection"),
+    ("ask http://127.0.0.1:9 q.jsonl none.csv", "questions file 'none.csv' cannot be read"),
+]
+
+
+def test_wrong_paths_are_told_before_torch_is_imported(tmp_path: Path) -> None:
+    """In a process of its own, in which it cannot be."""
+    (tmp_path / "c").mkdir()
+    (tmp_path / "c" / RECORD).touch()
+    for name in ("q.jsonl", "c/q.jsonl"):
+        (tmp_path / name).write_text('{"question": "1 + 2?"}')
+    script = (
+        "import sys\n"
+        "sys.modules |= dict.fromkeys(('torch', 'transformers', 'numpy', 'scipy', 'pyarrow'))\n"
+        "import trajguard\n"
+        "for line in sys.argv[1:]:\n"
+        "    assert trajguard.main(line.split()) == 2\n"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", script, *(line for line, _ in WRONG_PATHS)],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(Path(trajguard.__file__).parent)},
+    )
+    assert ended.returncode == 0, ended.stderr
+    for said, (_, says) in zip(ended.stderr.splitlines(), WRONG_PATHS, strict=True):
+        assert said.startswith("error [")
+        assert says in said
+
+
+def test_the_scores_that_help_names_are_those_there_are() -> None:
+    assert SCORE_NAMES.split() == list(SCORES)
+
+
 def test_without_what_calibration_needs_serving_starts_and_the_rest_says_why(
     tmp_path: Path,
 ) -> None:
     """In a process of its own, in which the calibration extra cannot be imported."""
     script = (
         "import sys\n"
-        "sys.modules |= {'matplotlib': None, 'peft': None, 'sklearn': None}\n"
+        "extra = ('httpx2', 'matplotlib', 'peft', 'pyarrow', 'sklearn')\n"
+        "sys.modules |= dict.fromkeys(extra)\n"
         "import trajguard\n"
         "print(trajguard.main(['serve', '--mode', 'dance']))\n"
         "print(trajguard.main(['generate', '--n', '20', '--out', sys.argv[1]]))\n"
-        "print(trajguard.main(['report', 'a.safetensors', 'c']))\n"
+        "print(trajguard.main(['ask', 'http://127.0.0.1:9', sys.argv[1]]))\n"
     )
     ended = subprocess.run(
         [sys.executable, "-c", script, str(tmp_path / "q.jsonl")],

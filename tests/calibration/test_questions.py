@@ -78,6 +78,55 @@ def test_other_fields_that_are_texts_are_kept(tmp_path: Path) -> None:
     assert [question.fields for question in questions] == [{"route": "a"}, {"topic": "sums"}]
 
 
+def test_a_question_is_looked_for_in_question_then_prompt_then_messages(tmp_path: Path) -> None:
+    talk = [{"role": "user", "content": "5 + 6?"}]
+    rows = [
+        {"messages": talk, "prompt": "3 + 4?", "question": "1 + 2?"},
+        {"messages": talk, "prompt": "3 + 4?", "question": None},
+        {"messages": talk, "prompt": None},
+        {"prompt": [{"role": "user", "content": "7 + 8?"}], "topic": "sums"},
+    ]
+    questions, _ = read_questions(write(tmp_path / "q.jsonl", *map(json.dumps, rows)))
+    assert [question.text for question in questions] == ["1 + 2?", "3 + 4?", "5 + 6?", "7 + 8?"]
+    assert [question.fields for question in questions] == [
+        {"prompt": "3 + 4?"},
+        {},
+        {},
+        {"topic": "sums"},
+    ]
+
+
+def test_a_named_column_holds_the_question(tmp_path: Path) -> None:
+    talk = [{"role": "user", "content": "5 + 6?"}]
+    rows = [{"ask": "1 + 2?", "question": "other", "options": ["3", "4"]}, {"ask": talk}]
+    path = write(tmp_path / "q.jsonl", *map(json.dumps, rows))
+    questions, source = read_questions(path, "ask")
+    assert [question.text for question in questions] == ["1 + 2?\nA. 3\nB. 4", "5 + 6?"]
+    assert [question.fields for question in questions] == [{"question": "other"}, {}]
+    # Other questions of the same rows are no resumption of a collection.
+    assert source.sha256 != hashlib.sha256(path.read_bytes()).hexdigest()
+    assert source.sha256 == read_questions(path, "ask")[1].sha256
+    with pytest.raises(QuestionsError) as caught:
+        read_questions(path, "text")
+    assert caught.value.message == (
+        f"questions file {str(path)!r} line 1: no column 'text' (there are: ask, question, "
+        "options): name one with --column"
+    )
+
+
+def test_messages_may_come_in_parts_and_an_answer_may_be_empty(tmp_path: Path) -> None:
+    parts = [{"type": "text", "text": "3 + "}, {"type": "text", "text": "4?"}]
+    talk = [
+        {"role": "user", "content": "Hello"},
+        {"role": "assistant", "content": None},
+        {"role": "assistant", "content": ""},
+        {"role": "user", "content": parts},
+    ]
+    path = write(tmp_path / "q.jsonl", json.dumps({"messages": talk}))
+    (question,), _ = read_questions(path)
+    assert [message["content"] for message in question.messages] == ["Hello", "", "", "3 + 4?"]
+
+
 def test_a_file_s_record_has_its_digest(tmp_path: Path) -> None:
     path = write(tmp_path / "q.jsonl", json.dumps({"question": "2 + 2?"}), "")
     _, source = read_questions(path)
@@ -95,11 +144,17 @@ OPTIONS = "write a list of 2 to 26 texts"
         (SECRET, "not JSON (Expecting value at column 1): fix the line"),
         (b'{"question": "\xff"}', "not UTF-8 at byte 14: save the file as UTF-8"),
         ("[1]", 'a JSON list, not an object: write {"question": ...}'),
-        ('{"answer": 1}', "'question' is missing: write a text, or 'messages'"),
-        ('{"question": null}', "'question' is null: write a text, or 'messages'"),
-        ('{"question": 5}', "'question' is int: write a text, or 'messages'"),
-        ('{"question": {"a": 1}}', "'question' is object: write a text, or 'messages'"),
-        ('{"question": "  "}', "the question is empty: write one or remove the line"),
+        (
+            '{"answer": 1, "id": "a"}',
+            "no column 'question' or 'prompt' or 'messages' (there are: answer, id): name one with "
+            "--column",
+        ),
+        ("{}", "no column 'question' or 'prompt' or 'messages' (there are: none): name one"),
+        ('{"question": null}', "'question' is empty: write a question or remove the row"),
+        ('{"question": 5}', "'question' is int: write a text, or a list of role and content"),
+        ('{"prompt": {"a": 1}}', "'prompt' is object: write a text, or a list of role and"),
+        ('{"question": "  "}', "the question is empty: write one or remove the row"),
+        ('{"question": "\\ud800"}', "half of a surrogate pair is no character: write it whole"),
         ('{"question": "a", "options": "b"}', f"'options' is text: {OPTIONS}"),
         ('{"question": "a", "options": "bc"}', f"'options' is text: {OPTIONS}"),
         ('{"question": "a", "options": ["b"]}', f"'options' is list: {OPTIONS}"),
@@ -110,6 +165,17 @@ OPTIONS = "write a list of 2 to 26 texts"
         ('{"messages": ["hi"]}', "messages[0] has no text in 'content': write one"),
         ('{"messages": [{"role": "user"}]}', "messages[0] has no text in 'content': write one"),
         (
+            '{"messages": [{"role": "user", "content": [{"type": "image_url", "text": "a"}]}]}',
+            "messages[0] has no text in 'content': write one",
+        ),
+        (
+            '{"messages": [{"role": "user", "content": [{"type": "text"}, "a"]}]}',
+            "messages[0] has no text in 'content': write one",
+        ),
+        ('{"messages": [{"content": "a"}]}', "messages[0] has an unknown role: use one of system"),
+        ('{"prompt": []}', f"'prompt' is empty list: {LIST}"),
+        ('{"prompt": ["hi"]}', "prompt[0] has no text in 'content': write one"),
+        (
             '{"messages": [{"role": "wizard", "content": "a"}]}',
             "messages[0] has an unknown role: use one of system, developer, user, assistant",
         ),
@@ -119,7 +185,7 @@ OPTIONS = "write a list of 2 to 26 texts"
         ),
         (
             '{"messages": [{"role": "system", "content": "a"}, {"role": "user", "content": " "}]}',
-            "the question is empty: write one or remove the line",
+            "the question is empty: write one or remove the row",
         ),
     ],
 )
@@ -136,7 +202,7 @@ def test_missing_and_empty_files(tmp_path: Path) -> None:
     missing, empty = tmp_path / "none.jsonl", write(tmp_path / "q.jsonl", "", " ")
     for path, says in (
         (missing, "cannot be read (No such file or directory): check the path"),
-        (empty, "holds no question: write one JSON object a line"),
+        (empty, "holds no question: write one JSON object a line, or rows under a heading"),
     ):
         with pytest.raises(QuestionsError) as caught:
             read_questions(path)
