@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -21,7 +21,7 @@ from detector.manifest import Source
 
 Split = Literal["fit", "conformal", "holdout"]
 
-_FIT_SHARE, _CONFORMAL_SHARE = 0.5, 0.3
+SHARES: dict[Split, float] = {"fit": 0.5, "conformal": 0.3, "holdout": 0.2}
 _KEY_HALF = 8
 _ROLES = ("system", "developer", "user", "assistant")
 
@@ -82,10 +82,25 @@ def key_of(messages: Sequence[dict[str, str]]) -> str:
 
 def split_of(key: str) -> Split:
     """Half of all questions to fit, 30 % to conformal, 20 % to holdout."""
-    position = int(key[:_KEY_HALF], 16) / 16**_KEY_HALF
-    if position < _FIT_SHARE:
+    return split_at(position_of(key), SHARES)
+
+
+def words_of(key: str) -> str:
+    """The half of a key that hashes the words alone."""
+    return key[:_KEY_HALF]
+
+
+def position_of(key: str) -> float:
+    """Where a question's words stand in [0, 1): uniform over questions."""
+    return int(words_of(key), 16) / float(16**_KEY_HALF)
+
+
+def split_at(position: float, shares: Mapping[Split, float]) -> Split:
+    """The split that covers a position in [0, 1); shares may add up to any positive sum."""
+    position *= sum(shares.values())
+    if position < shares["fit"]:
         return "fit"
-    return "conformal" if position < _FIT_SHARE + _CONFORMAL_SHARE else "holdout"
+    return "conformal" if position < shares["fit"] + shares["conformal"] else "holdout"
 
 
 def in_first(position: int, first: int) -> bool:

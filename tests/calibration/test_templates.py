@@ -2,12 +2,14 @@
 
 import random
 from collections import Counter
+from typing import get_args
 
 import pytest
 
 from calibration.generate import generate
 from calibration.masking import mask
-from calibration.templates import templates_of
+from calibration.questions import Split, key_of, split_of
+from calibration.templates import split_templates, splits_by_template, templates_of
 from tests.calibration.customs import N_FORMS, customs
 
 
@@ -96,3 +98,84 @@ def test_a_chain_of_near_copies_is_not_one_template() -> None:
 def test_nothing_and_texts_without_words() -> None:
     assert templates_of([]) == []
     assert templates_of(["?", "How so?", ""]) == [0, 1, 0]
+
+
+def keys_of(texts: list[str]) -> list[str]:
+    return [key_of([{"role": "user", "content": text}]) for text in texts]
+
+
+def shares(splits: list[Split]) -> list[float]:
+    return [splits.count(split) / len(splits) for split in get_args(Split)]
+
+
+def straddling(splits: list[Split], templates: list[int]) -> int:
+    return len(set(zip(splits, templates, strict=True))) - len(set(templates))
+
+
+def test_no_template_straddles_two_splits_and_few_large_ones_keep_the_shares() -> None:
+    texts, forms = customs(n_each=40, seed=0)
+    splits = splits_by_template(keys_of(texts), texts)
+    assert straddling(splits, forms) == 0
+    assert shares(splits) == [0.5, 0.3, 0.2]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_shares_of_templates_of_all_sizes(seed: int) -> None:
+    """Sizes fall off like 1/rank: the largest has an eighth of the rows, hundreds have one."""
+    draw = random.Random(seed)
+    templates = [rank for rank in range(1, 500) for _ in range(max(300 // rank, 1))]
+    keys = [f"{draw.getrandbits(64):016x}" for _ in templates]
+    splits = split_templates(keys, templates)
+    assert straddling(splits, templates) == 0
+    # The large ones leave every split some rows to fill, which the rest fills by its hashes:
+    # 1,400 rows in templates of up to 42, a standard deviation below sqrt(0.25 * sum of squared
+    # sizes) = 0.5 * sqrt(300^2 * (1/7 - 1/300) + 349) = 57 of 2,100 rows; times 3.
+    assert shares(splits) == pytest.approx([0.5, 0.3, 0.2], abs=0.08)
+
+
+def test_questions_without_near_copies_are_split_as_without_templates() -> None:
+    draw = random.Random(0)
+    keys = [f"{draw.getrandbits(64):016x}" for _ in range(1000)]
+    assert split_templates(keys, range(1000)) == [split_of(key) for key in keys]
+    assert split_templates([], []) == []
+
+
+def test_one_large_template_leaves_the_rest_what_it_leaves() -> None:
+    draw = random.Random(0)
+    keys = [f"{draw.getrandbits(64):016x}" for _ in range(4000)]
+    templates = [0] * 1200 + list(range(1200, 4000))
+    splits = split_templates(keys, templates)
+    assert set(splits[:1200]) == {"fit"}
+    # 2,800 single rows: a standard deviation below sqrt(0.25 * 2800) / 4000 = 0.0066; times 4.
+    assert shares(splits) == pytest.approx([0.5, 0.3, 0.2], abs=0.027)
+    # A template of all is in one split, and nothing is left to deal.
+    assert set(split_templates(keys, [0] * 4000)) == {"fit"}
+
+
+def test_splits_do_not_depend_on_the_order() -> None:
+    texts = [question for question, _ in generate(600, seed=2)] + customs(3, seed=1)[0]
+    splits = dict(zip(texts, splits_by_template(keys_of(texts), texts), strict=True))
+    shuffled = random.Random(0).sample(texts, len(texts))
+    assert dict(zip(shuffled, splits_by_template(keys_of(shuffled), shuffled), strict=True)) == (
+        splits
+    )
+
+
+def test_few_questions_move_when_some_are_added() -> None:
+    draw = random.Random(0)
+    templates = [template for template in range(1000) for _ in range(1 + template % 5)]
+    keys = [f"{draw.getrandbits(64):016x}" for _ in templates]
+    before = split_templates(keys, templates)
+    more = [f"{draw.getrandbits(64):016x}" for _ in range(100)]
+    after = split_templates(keys + more, [*templates, *range(0, 1000, 10)])
+    moved = sum(was != now for was, now in zip(before, after, strict=False))
+    # 100 templates of one row gain another: half of them get another representative, which lies
+    # in another split with probability 1 - (0.25 + 0.09 + 0.04) = 0.62: 31 rows, with a standard
+    # deviation of sqrt(100 * 0.31 * 0.69) = 4.6.
+    assert moved <= 31 + 4 * 5
+
+
+def test_copies_of_a_question_share_a_split_whatever_their_templates() -> None:
+    keys = ["0" * 8 + "a" * 8, "0" * 8 + "b" * 8, "f" * 8 + "c" * 8, "1" * 16]
+    splits = split_templates(keys, [0, 1, 1, 3])
+    assert len(set(splits[:3])) == 1
