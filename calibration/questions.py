@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -86,11 +86,26 @@ def key_of(messages: Sequence[dict[str, str]]) -> str:
 
 
 def split_of(key: str) -> Split:
-    """The split whose share of all keys has this one."""
-    position = int(key[:_KEY_HALF], 16) / 16**_KEY_HALF
-    if position < SHARES["fit"]:
+    """Half of all questions to fit, 30 % to conformal, 20 % to holdout."""
+    return split_at(position_of(key), SHARES)
+
+
+def words_of(key: str) -> str:
+    """The half of a key that hashes the words alone."""
+    return key[:_KEY_HALF]
+
+
+def position_of(key: str) -> float:
+    """Where a question's words stand in [0, 1): uniform over questions."""
+    return int(words_of(key), 16) / float(16**_KEY_HALF)
+
+
+def split_at(position: float, shares: Mapping[Split, float]) -> Split:
+    """The split that covers a position in [0, 1); shares may add up to any positive sum."""
+    position *= sum(shares.values())
+    if position < shares["fit"]:
         return "fit"
-    return "conformal" if position < SHARES["fit"] + SHARES["conformal"] else "holdout"
+    return "conformal" if position < shares["fit"] + shares["conformal"] else "holdout"
 
 
 def in_first(position: int, first: int) -> bool:

@@ -11,11 +11,22 @@ k = floor(alpha (n + 1)). That holds on average over calibration sets (marginal)
 calibration set, the realised false-alarm rate follows Beta(k, n + 1 - k) for continuous
 scores; the PAC threshold takes the largest k for which that exceeds alpha with
 probability at most 1 - confidence.
+
+Questions that come in groups (templates), of which a new question brings its own, are not
+exchangeable, their groups are. Then each of n groups has the weight of one, spread evenly over
+its questions (Lee, Barber and Willett, 2023, "Distribution-free inference with hierarchical
+data", arXiv:2306.06342):
+
+    p(s) = (1 + sum of w_i over s_i >= s) / (n + 1),  w_i = 1 / size of i's group,
+
+and P(p <= alpha) <= alpha for the first question of a new group, at no alpha below 1 / (n + 1).
 """
 
 from __future__ import annotations
 
 import math
+from collections import Counter
+from collections.abc import Hashable, Sequence
 
 import torch
 from scipy.special import bdtr, betaincinv
@@ -36,7 +47,9 @@ def p_values(scores: Tensor, calibration: Tensor) -> Tensor:
 
 
 def smallest_alpha(n: int) -> float:
-    """The smallest alpha at which n calibration questions can flag anything."""
+    """The smallest alpha at which n calibration questions can flag anything; n templates, where
+    new questions are of new templates.
+    """
     return 1 / (n + 1)
 
 
@@ -85,13 +98,58 @@ def threshold(calibration: Tensor, alpha: float, guarantee: Guarantee = "margina
     return float(calibration[-rank(len(calibration), alpha, guarantee)])
 
 
+def even_weights(groups: Sequence[Hashable]) -> Tensor:
+    """Each question's share in its group's weight of one."""
+    sizes = Counter(groups)
+    return torch.tensor([1 / sizes[group] for group in groups], dtype=torch.float64)
+
+
+def weighted_p_values(scores: Tensor, calibration: Tensor, weights: Tensor) -> Tensor:
+    """p-values of `scores` (any shape) as of new groups' questions, against sorted `calibration`
+    (n,) with the `weights` (n,) that `even_weights` gave their questions.
+    """
+    at_least = _weight_from(weights)[torch.searchsorted(calibration, scores.contiguous())]
+    return (1 + at_least) / (1 + weights.double().sum())
+
+
+def weighted_threshold(calibration: Tensor, weights: Tensor, alpha: float) -> float:
+    """The score above which a question of a new group is flagged; arguments as those of
+    `weighted_p_values`.
+
+    Raises TooFewQuestionsError when there are fewer groups than alpha needs.
+    """
+    n = round(float(weights.sum()))
+    # The slack is `rank`'s, of which sums of shares need more.
+    spare = alpha * (n + 1) - 1 + 1e-9 * (n + 1)
+    if spare < 0:
+        raise TooFewQuestionsError(
+            f"alpha {alpha:g} cannot be kept for questions of new templates with conformal "
+            f"questions of {n} templates: collect questions of at least "
+            f"{_questions_needed(alpha, 'marginal')} templates or raise alpha",
+            param="alpha",
+        )
+    above = _weight_from(weights)[torch.searchsorted(calibration, calibration, right=True)]
+    # The last score has nothing above it, so that one is always found.
+    return float(calibration[int((above <= spare).double().argmax())])
+
+
+def _weight_from(weights: Tensor) -> Tensor:
+    """The weight of the i-th and all later scores, i = 0..n."""
+    from_each = weights.double().flip(0).cumsum(0).flip(0)
+    return torch.cat([from_each, from_each.new_zeros(1)])
+
+
 def false_alarm_bound(n: int, k: int) -> float:
     """The 95 % point of the realised false-alarm rate given one calibration set."""
     return float(betaincinv(k, n + 1 - k, CONFIDENCE))
 
 
-def proportion_interval(count: int, n: int) -> tuple[float, float]:
-    """Clopper and Pearson's (1934) exact 95 % interval of a proportion, `count` of n."""
+def proportion_interval(count: float, n: int) -> tuple[float, float]:
+    """Clopper and Pearson's (1934) exact 95 % interval of a proportion, `count` of n.
+
+    A `count` that is no whole number is a sum of n shares in [0, 1], which varies no more than
+    one of n ones and zeros with its mean: the interval is then wider than it need be.
+    """
     tail = (1 - CONFIDENCE) / 2
     low = float(betaincinv(count, n - count + 1, tail)) if count else 0.0
     high = float(betaincinv(count + 1, n - count, 1 - tail)) if count < n else 1.0

@@ -4,6 +4,8 @@ import math
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from scipy.stats import beta, binomtest
 
 from detector import conformal
@@ -107,3 +109,92 @@ def test_interval_equals_scipy(count: int, n: int) -> None:
     low, high = conformal.proportion_interval(count, n)
     assert math.isclose(low, expected.low, abs_tol=1e-9)
     assert math.isclose(high, expected.high, abs_tol=1e-9)
+
+
+def test_weighted_p_values_by_hand() -> None:
+    calibration = torch.tensor([1.0, 2.0, 2.0, 3.0])
+    weights = conformal.even_weights(["b", "a", "b", "c"])
+    assert weights.tolist() == [0.5, 1, 0.5, 1]
+    scores = torch.tensor([[0.0, 1.0, 2.0], [2.5, 3.0, 9.0]])
+    expected = torch.tensor([[1, 1, 0.875], [0.5, 0.5, 0.25]], dtype=torch.float64)
+    assert torch.allclose(conformal.weighted_p_values(scores, calibration, weights), expected)
+
+
+@pytest.mark.parametrize("alpha", [0.01, 0.05, 0.1, 0.29, 0.3])
+@pytest.mark.parametrize("n", [19, 20, 99, 240])
+def test_groups_of_one_are_questions(n: int, alpha: float) -> None:
+    calibration = torch.randn(n, generator=torch.Generator().manual_seed(n)).sort().values
+    weights = conformal.even_weights(range(n))
+    scores = torch.linspace(-3, 3, 50)
+    assert torch.allclose(
+        conformal.weighted_p_values(scores, calibration, weights),
+        conformal.p_values(scores, calibration),
+    )
+    if alpha < conformal.smallest_alpha(n):
+        with pytest.raises(TooFewQuestionsError):
+            conformal.weighted_threshold(calibration, weights, alpha)
+    else:
+        assert conformal.weighted_threshold(calibration, weights, alpha) == conformal.threshold(
+            calibration, alpha
+        )
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 6), st.integers(0, 5)), min_size=1, max_size=40),
+    st.integers(1, 39),
+)
+def test_weighted_p_at_most_alpha_is_a_score_over_the_weighted_threshold(
+    rows: list[tuple[int, int]], twentieths: int
+) -> None:
+    rows.sort()
+    calibration = torch.tensor([float(score) for score, _ in rows])
+    weights = conformal.even_weights([group for _, group in rows])
+    alpha = twentieths / 40
+    if alpha < conformal.smallest_alpha(len({group for _, group in rows})) - 1e-9:
+        with pytest.raises(TooFewQuestionsError):
+            conformal.weighted_threshold(calibration, weights, alpha)
+        return
+    threshold = conformal.weighted_threshold(calibration, weights, alpha)
+    scores = torch.arange(-1, 8, 0.5)
+    by_p = conformal.weighted_p_values(scores, calibration, weights) <= alpha + 1e-6
+    assert torch.equal(by_p, scores > threshold)
+
+
+def test_too_few_groups_names_how_many_would_do() -> None:
+    weights = conformal.even_weights([row % 10 for row in range(400)])
+    with pytest.raises(TooFewQuestionsError) as caught:
+        conformal.weighted_threshold(torch.arange(400.0), weights, 0.05)
+    assert caught.value.message == (
+        "alpha 0.05 cannot be kept for questions of new templates with conformal questions of 10 "
+        "templates: collect questions of at least 19 templates or raise alpha"
+    )
+    assert caught.value.param == "alpha"
+    enough = conformal.even_weights([row % 19 for row in range(380)])
+    # All but alpha (19 + 1) - 1 = 0 of the weight lies at or below it: the largest score.
+    assert conformal.weighted_threshold(torch.arange(380.0), enough, 0.05) == 379
+
+
+def test_thresholds_for_questions_of_new_groups() -> None:
+    """Scores vary more between groups than within: only the weighted threshold holds."""
+    draws, size = 4000, 40
+    generator = torch.Generator().manual_seed(0)
+
+    def false_alarms(n: int, alpha: float) -> tuple[float, float]:
+        weights = conformal.even_weights([row // size for row in range(n * size)])
+        plain = weighted = 0
+        for _ in range(draws):
+            centres = torch.randn(n + 1, 1, generator=generator)
+            scores = centres + 0.3 * torch.randn(n + 1, size, generator=generator)
+            new, (calibration, order) = float(scores[n, 0]), scores[:n].flatten().sort()
+            plain += new > conformal.threshold(calibration, alpha)
+            if alpha >= conformal.smallest_alpha(n):
+                kept = weights[order]
+                weighted += new > conformal.weighted_threshold(calibration, kept, alpha)
+        return plain / draws, weighted / draws
+
+    # A standard deviation of at most sqrt(0.1 * 0.9 / 4000) = 0.0047, times 3.
+    assert false_alarms(n=10, alpha=0.1)[1] <= 0.1 + 0.0142
+    # Of 3 groups the weighted one promises no less than 0.25 (0.0068, times 3). The plain one
+    # takes 120 questions for its 5 % and breaks them thrice over.
+    assert false_alarms(n=3, alpha=0.25)[1] <= 0.25 + 0.0205
+    assert false_alarms(n=3, alpha=0.05)[0] > 0.15
