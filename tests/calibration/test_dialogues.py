@@ -44,7 +44,7 @@ def test_the_same_draw_makes_the_same_conversations() -> None:
 def test_every_kind_is_last_and_next_questions_are_the_others() -> None:
     seen = Counter(kind for _, kind in many())
     assert set(seen) == set(phrases.FOLLOW_UPS)
-    assert min(seen.values()) > _N / 40
+    assert min(seen.values()) > _N / 60
     for messages, kind in many():
         if kind == "next":
             assert any(
@@ -63,9 +63,9 @@ def test_a_share_has_an_apps_prompt() -> None:
     assert abs(len(systems) - 350) < 75
 
 
-def test_held_out_phrases_are_as_many_and_others() -> None:
+def test_held_out_phrases_are_others() -> None:
     ours, theirs = phrases, held_out_phrases
-    assert list(ours.FOLLOW_UPS) == list(theirs.FOLLOW_UPS)
+    assert theirs.FOLLOW_UPS.keys() <= ours.FOLLOW_UPS.keys()
 
     def words(texts: tuple[str, ...]) -> set[str]:
         return {" ".join(re.findall(r"[\w{}]+", text.lower())) for text in texts}
@@ -73,8 +73,10 @@ def test_held_out_phrases_are_as_many_and_others() -> None:
     def all_of(source: dict[str, tuple[str, ...]]) -> set[str]:
         return {text for texts in source.values() for text in words(texts)}
 
-    for source in (ours.FOLLOW_UPS, theirs.FOLLOW_UPS):
-        assert all(len(words(texts)) >= 12 for texts in source.values())
+    for source, least in ((ours.FOLLOW_UPS, 55), (theirs.FOLLOW_UPS, 12)):
+        assert all(len(words(texts)) >= least for texts in source.values())
+    distinct = [phrase for texts in ours.FOLLOW_UPS.values() for phrase in {*map(str.lower, texts)}]
+    assert len(distinct) == len(set(distinct))
     assert not all_of(ours.FOLLOW_UPS) & all_of(theirs.FOLLOW_UPS)
     assert not words(ours.GREETINGS) & words(theirs.GREETINGS)
     assert not words(ours.SYSTEMS) & words(theirs.SYSTEMS)
