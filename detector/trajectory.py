@@ -10,7 +10,8 @@ first t response tokens is *the* trajectory after t tokens; at t = 1 it is the p
 trajectory, which exists before any token is generated. A **look** is a t at which the
 trajectory is scored, or END: the running mean over the whole response. PROMPT_MEAN is one
 more look at the prompt: the mean over all its tokens, which the input-embedding baseline
-pools (Ren et al., 2023, arXiv 2209.15558).
+pools (Ren et al., 2023, arXiv 2209.15558). QUESTION is the mean over the question's own tokens
+alone, without those of a template or of earlier turns.
 
 This file knows nothing of models, batches of requests or thresholds.
 """
@@ -29,8 +30,9 @@ Look = int
 PROMPT: Look = 1
 END: Look = 0
 PROMPT_MEAN: Look = -1
-PROMPT_LOOKS = frozenset({PROMPT, PROMPT_MEAN})
-_NAMES = {PROMPT: "prompt", END: "end", PROMPT_MEAN: "prompt-mean"}
+QUESTION: Look = -2
+PROMPT_LOOKS = frozenset({PROMPT, PROMPT_MEAN, QUESTION})
+_NAMES = {PROMPT: "prompt", END: "end", PROMPT_MEAN: "prompt-mean", QUESTION: "question"}
 
 LAYER_CONVENTION = "predict/pre-norm/float32"
 """Which states are averaged: those that predict the response tokens, before the final
@@ -53,8 +55,8 @@ def parse_look(name: str) -> Look:
     if name.isdecimal() and int(name) > 1:
         return int(name)
     raise CalibrationError(
-        f"look {name!r} is not a look: write 'prompt', 'prompt-mean', 'end' or a number of "
-        "tokens over 1",
+        f"look {name!r} is not a look: write 'prompt', 'question', 'prompt-mean', 'end' or a "
+        "number of tokens over 1",
         param="looks",
     )
 
