@@ -10,6 +10,7 @@ import hashlib
 import json
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any, TypeVar
 
 import torch
 from pydantic import ValidationError
@@ -18,11 +19,15 @@ from safetensors.torch import save
 from torch import Tensor
 
 from detector.atomic import write_atomically
+from detector.clusters import Clusters
+from detector.conformal import Calibration
 from detector.detector import Detector, FittedLook, Part
 from detector.errors import ArtifactError, CorruptArtifactError
 from detector.manifest import LookManifest, Manifest, ManifestFormat
-from detector.scores import SCORES, FittedScore, Gaussians
+from detector.scores import SCORES, FittedScore, Learned
 from detector.trajectory import look_name, parse_look
+
+T = TypeVar("T", bound=Any)
 
 
 @dataclass(frozen=True)
@@ -73,9 +78,16 @@ def load(path: Path) -> Artifact:
         manifest = Manifest.model_validate_json(metadata["manifest"])
         _require_scores(path, manifest)
         looks = _looks(manifest, stored)
-        groups = {g.name: stored[f"group.{n}"] for n, g in enumerate(manifest.groups)}
+        groups = {
+            group.name: _calibration(f"group.{n}", stored)
+            for n, group in enumerate(manifest.groups)
+        }
         detector = Detector(
-            looks, stored["calibration"], manifest.alpha, manifest.guarantee, groups
+            looks,
+            _calibration("calibration", stored),
+            manifest.alpha,
+            manifest.guarantee,
+            groups,
         )
     except (SafetensorError, ValidationError, KeyError, ValueError) as error:
         reason = str(error).splitlines()[0] if isinstance(error, ValueError) else "not readable"
@@ -94,34 +106,47 @@ def look_manifests(detector: Detector) -> tuple[LookManifest, ...]:
             look=look_name(fitted.look),
             score=fitted.score.name,
             order=fitted.score.order,
-            location=fitted.location,
-            scale=fitted.scale,
-            gaussians=None if owner == index else owner,
+            n_clusters=len(fitted.location),
+            learned=None if owner == index else owner,
         )
         for index, (fitted, owner) in enumerate(zip(detector.looks, _owners(detector), strict=True))
     )
 
 
 def _owners(detector: Detector) -> list[int]:
-    """For each score the first place in the detector that has the same Gaussians."""
+    """For each score the first place in the detector that has learned the same."""
     first: dict[int, int] = {}
     return [
-        index if gaussians is None else first.setdefault(id(gaussians), index)
-        for index, gaussians in enumerate(fitted.score.gaussians for fitted in detector.looks)
+        index if learned is None else first.setdefault(id(learned), index)
+        for index, learned in enumerate(fitted.score.learned for fitted in detector.looks)
     ]
 
 
 def _tensors(detector: Detector) -> dict[str, Tensor]:
-    stored = {"calibration": detector.calibration}
-    stored |= {f"group.{n}": scores for n, scores in enumerate(detector.groups.values())}
+    calibrations = {"calibration": detector.calibration}
+    calibrations |= {f"group.{n}": group for n, group in enumerate(detector.groups.values())}
+    stored: dict[str, Tensor] = {}
+    for name, calibration in calibrations.items():
+        stored[name] = calibration.scores
+        if calibration.weights is not None:
+            stored[f"{name}.weights"] = calibration.weights
     owners = _owners(detector)
     for index, fitted in enumerate(detector.looks):
-        if fitted.score.gaussians is None or owners[index] != index:
-            continue
-        for field in fields(fitted.score.gaussians):
-            tensor: Tensor = getattr(fitted.score.gaussians, field.name)
-            stored[f"look.{index}.{field.name}"] = tensor.contiguous()
-    return stored
+        stored[f"look.{index}.location"] = fitted.location
+        stored[f"look.{index}.scale"] = fitted.scale
+        if fitted.clusters is not None:
+            stored |= _fields(f"look.{index}.clusters", fitted.clusters)
+        if fitted.score.learned is not None and owners[index] == index:
+            stored |= _fields(f"look.{index}", fitted.score.learned)
+    return {name: tensor.cpu().contiguous() for name, tensor in stored.items()}
+
+
+def _fields(prefix: str, holder: Learned | Clusters) -> dict[str, Tensor]:
+    return {f"{prefix}.{field.name}": getattr(holder, field.name) for field in fields(holder)}
+
+
+def _calibration(name: str, stored: dict[str, Tensor]) -> Calibration:
+    return Calibration(stored[name], stored.get(f"{name}.weights"))
 
 
 def _require_format(path: Path, manifest: str) -> None:
@@ -146,20 +171,31 @@ def _require_scores(path: Path, manifest: Manifest) -> None:
 
 
 def _looks(manifest: Manifest, stored: dict[str, Tensor]) -> tuple[FittedLook, ...]:
-    read: dict[int, Gaussians] = {}
+    read: dict[int, Learned] = {}
     looks = []
     for index, look in enumerate(manifest.looks):
         definition = SCORES[look.score]
-        owner = index if look.gaussians is None else look.gaussians
+        owner = index if look.learned is None else look.learned
         if definition.kind is not None and owner not in read:
-            names = [field.name for field in fields(definition.kind)]
-            read[owner] = definition.kind(
-                **{name: stored[f"look.{owner}.{name}"] for name in names}
+            read[owner] = _read(definition.kind, f"look.{owner}", stored)
+        clusters = None
+        if look.n_clusters > 1:
+            clusters = _read(Clusters, f"look.{index}.clusters", stored)
+        looks.append(
+            FittedLook(
+                parse_look(look.look),
+                FittedScore(definition, look.order, read.get(owner)),
+                stored[f"look.{index}.location"],
+                stored[f"look.{index}.scale"],
+                clusters,
             )
-        gaussians = None if definition.kind is None else read[owner]
-        score = FittedScore(definition, look.order, gaussians)
-        looks.append(FittedLook(parse_look(look.look), score, look.location, look.scale))
+        )
     return tuple(looks)
+
+
+def _read(kind: type[T], prefix: str, stored: dict[str, Tensor]) -> T:
+    read: T = kind(**{field.name: stored[f"{prefix}.{field.name}"] for field in fields(kind)})
+    return read
 
 
 def _digest(manifest: str, stored: dict[str, Tensor]) -> str:
@@ -170,5 +206,5 @@ def _digest(manifest: str, stored: dict[str, Tensor]) -> str:
     for name in sorted(stored):
         tensor = stored[name]
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.contiguous().view(torch.uint8).numpy().data)
+        digest.update(tensor.flatten().contiguous().view(torch.uint8).numpy().data)
     return digest.hexdigest()

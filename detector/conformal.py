@@ -27,6 +27,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
 
 import torch
 from scipy.special import bdtr, betaincinv
@@ -113,8 +114,8 @@ def weighted_p_values(scores: Tensor, calibration: Tensor, weights: Tensor) -> T
 
 
 def weighted_threshold(calibration: Tensor, weights: Tensor, alpha: float) -> float:
-    """The score above which a question of a new group is flagged; arguments as those of
-    `weighted_p_values`.
+    """The score above which a question of a new group is flagged (marginal); arguments as those
+    of `weighted_p_values`.
 
     Raises TooFewQuestionsError when there are fewer groups than alpha needs.
     """
@@ -137,6 +138,53 @@ def _weight_from(weights: Tensor) -> Tensor:
     """The weight of the i-th and all later scores, i = 0..n."""
     from_each = weights.double().flip(0).cumsum(0).flip(0)
     return torch.cat([from_each, from_each.new_zeros(1)])
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What questions of known scope scored: `scores` (n,), sorted.
+
+    `weights` (n,) are each question's share in its template's weight of one, None where every
+    question counts for itself.
+    """
+
+    scores: Tensor
+    weights: Tensor | None = None
+
+    @classmethod
+    def of(cls, scores: Tensor, templates: Sequence[Hashable] | None = None) -> Calibration:
+        """Of scores (n,) in any order, and of each one's template if those are the unit."""
+        ordered, order = scores.sort()
+        if templates is None or len(set(templates)) == len(templates):
+            return cls(ordered)
+        return cls(ordered, even_weights(templates)[order])
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+    @property
+    def n_units(self) -> int:
+        """How many independent observations these are: templates, or questions."""
+        return len(self.scores) if self.weights is None else round(float(self.weights.sum()))
+
+    def threshold(self, alpha: float, guarantee: Guarantee = "marginal", whose: str = "") -> float:
+        """The score above which a question is flagged.
+
+        Under "pac" weighted questions count as their templates do: k of those, as if each had
+        one question. Raises TooFewQuestionsError as `rank` does.
+        """
+        if self.weights is None:
+            return float(self.scores[-rank(len(self.scores), alpha, guarantee, whose)])
+        if guarantee == "pac":
+            alpha = rank(self.n_units, alpha, guarantee, whose) / (self.n_units + 1)
+        return weighted_threshold(self.scores, self.weights, alpha)
+
+    def p_value(self, score: float) -> float:
+        """The conformal p-value of one score."""
+        scores = torch.tensor([score], dtype=torch.float64)
+        if self.weights is None:
+            return float(p_values(scores, self.scores)[0])
+        return float(weighted_p_values(scores, self.scores, self.weights)[0])
 
 
 def false_alarm_bound(n: int, k: int) -> float:

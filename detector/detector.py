@@ -5,23 +5,24 @@ that 0 is the median and 1 the 95 % point of in-distribution questions held out 
 Gaussians. The decision statistic is the maximum of the standardised scores over the looks
 taken, calibrated as that same maximum on the conformal split: the false-alarm rate holds
 however often a generation is looked at. Judging early is conservative, because the maximum
-can only grow.
+can only grow. Standardising happens within clusters of trajectories where there are some.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from detector import conformal
+from detector.clusters import Clusters
+from detector.conformal import Calibration
 from detector.errors import CalibrationError
-from detector.gaussian import GaussianFits
+from detector.fit_split import FitSplit
 from detector.planes import Planes
-from detector.scores import ORDERS, SCORES, FittedScore, Gaussians
+from detector.scores import ORDERS, SCORES, FittedScore, Learned
 from detector.trajectory import Look, in_order, look_name, parse_look, stage
 from detector.verdict import Guarantee, LookScore, Verdict
 
@@ -29,7 +30,12 @@ MIN_TRAJECTORIES = 10
 """The fewest trajectories that a look can be fitted to."""
 
 _SCALE_EVERY = 5
-"""One row in five of the fit split sets location and scale, by Gaussians of the others."""
+"""One question in five of the fit split sets location and scale, by what the others taught."""
+
+# A cluster's quantiles count as many questions as it has, those of all count as these many more.
+_PRIOR = 30
+# Against a cluster whose questions all score alike.
+_LEAST_SCALE = 0.05
 
 
 class Part(NamedTuple):
@@ -64,70 +70,115 @@ class Part(NamedTuple):
 
 @dataclass(frozen=True)
 class FittedLook:
-    """A look, one score taken at it, and the location and scale that standardise that."""
+    """A look, one score taken at it, and the location and scale (c,) that standardise that in
+    each cluster of trajectories, or in all together (1,).
+    """
 
     look: Look
     score: FittedScore
-    location: float
-    scale: float
+    location: Tensor
+    scale: Tensor
+    clusters: Clusters | None = None
 
     @property
     def part(self) -> Part:
         return Part(self.look, self.score.name, self.score.order)
 
-    def standardise(self, raw: Tensor) -> Tensor:
-        return (raw.double() - self.location) / self.scale
+    def clusters_of(self, trajectories: Tensor) -> Tensor:
+        """Each trajectory's cluster (n,)."""
+        if self.clusters is None:
+            return torch.zeros(len(trajectories), dtype=torch.long, device=trajectories.device)
+        return self.clusters.assign(trajectories)
+
+    def standardise(self, raw: Tensor, clusters: Tensor | None = None) -> Tensor:
+        """Scores (n,) in their trajectories' clusters (n,), None where all are in one."""
+        place = 0 if clusters is None else clusters
+        return (raw.double() - self.location[place]) / self.scale[place]
 
 
 def fit_look(
-    look: Look, parts: Sequence[Part], planes: Planes, rank: int | None
+    look: Look,
+    parts: Sequence[Part],
+    planes: Planes,
+    rank: int | None,
+    *,
+    background: Planes | None = None,
+    clusters: Clusters | None = None,
+    templates: Sequence[Hashable] | None = None,
 ) -> tuple[FittedLook, ...]:
     """Fit the parts taken at one look on the fit split's trajectories there.
 
     A row of NaN, a response that ended before the look, is left out. Scores that measure
-    against the same Gaussians share them. Raises CalibrationError below 10 trajectories
-    or when a score does not vary.
+    against the same Gaussians share them. Questions of one template are held out together.
+    Raises CalibrationError below 10 trajectories or when a score does not vary.
     """
-    reached = planes.select(~planes[0][:, 0].isnan())
+    has_look = ~planes[0][:, 0].isnan()
+    reached = planes.select(has_look)
     n = reached.n_rows
     if n < MIN_TRAJECTORIES:
         raise CalibrationError(
             f"look {look_name(look)!r}: the fit split has {n} trajectories and needs at "
             f"least {MIN_TRAJECTORIES}, collect more questions"
         )
-    held_out = torch.arange(n) % _SCALE_EVERY == 0
-    whole = GaussianFits(reached, rank)
-    others = GaussianFits(reached.select(~held_out), rank)
+    held_out = _numbered(templates, len(has_look))[has_look] % _SCALE_EVERY == 0
+    whole = FitSplit(reached, rank, background)
+    others = FitSplit(reached.select(~held_out), rank, background)
     fitted = []
     for part in parts:
         score = SCORES[part.score].fit(others, part.order)
-        held_out_scores = [
-            score.score(batch).double() for batch in reached.select(held_out).batches()
-        ]
-        quantiles = torch.tensor([0.5, 0.95], dtype=torch.float64)
-        location, upper = torch.quantile(torch.cat(held_out_scores), quantiles).tolist()
-        if not upper > location:
+        final = SCORES[part.score].fit(whole, part.order)
+        one = torch.zeros(1, dtype=torch.float64)
+        unscaled = FittedLook(look, final, one, one + 1, clusters)
+        scores, places = [], []
+        for batch in reached.select(held_out).batches():
+            scores.append(score.score(batch).double())
+            places.append(unscaled.clusters_of(batch))
+        n_clusters = 1 if clusters is None else len(clusters)
+        location, scale = _location_and_scale(torch.cat(scores), torch.cat(places), n_clusters)
+        if not bool((scale > 0).all()):
             raise CalibrationError(
                 f"look {look_name(look)!r}: the score {part.score_name!r} is the same for all "
                 "questions held out of the fit split, collect questions that differ"
             )
-        final = SCORES[part.score].fit(whole, part.order)
-        fitted.append(FittedLook(look, final, location, upper - location))
+        fitted.append(replace(unscaled, location=location, scale=scale))
     return tuple(fitted)
+
+
+def _numbered(templates: Sequence[Hashable] | None, n: int) -> Tensor:
+    """A number for each row, the same for rows of one template."""
+    if templates is None:
+        return torch.arange(n)
+    numbers: dict[Hashable, int] = {}
+    return torch.tensor([numbers.setdefault(template, len(numbers)) for template in templates])
+
+
+def _location_and_scale(scores: Tensor, places: Tensor, n_clusters: int) -> tuple[Tensor, Tensor]:
+    """Each cluster's median (c,), and how far above it its 95 % point lies."""
+    levels = torch.tensor([0.5, 0.95], dtype=torch.float64)
+    of_all = torch.quantile(scores, levels)
+    quantiles = of_all.repeat(n_clusters, 1)
+    if n_clusters > 1:
+        for cluster in range(n_clusters):
+            mine = scores[places == cluster]
+            if len(mine):
+                own = torch.quantile(mine, levels) * len(mine) + of_all * _PRIOR
+                quantiles[cluster] = own / (len(mine) + _PRIOR)
+    location, upper = quantiles.T.flatten().view(2, n_clusters)
+    return location, (upper - location).clamp(min=_LEAST_SCALE * float(of_all[1] - of_all[0]))
 
 
 @dataclass(frozen=True)
 class Detector:
-    """Looks and the sorted conformal scores (n,) of their maximum, at one alpha.
+    """Looks and what the conformal split scored as their maximum, at one alpha.
 
-    `groups` holds the scores of each group of questions, if they are judged by group.
+    `groups` holds the same of each group of questions, if they are judged by group.
     """
 
     looks: tuple[FittedLook, ...]
-    calibration: Tensor
+    calibration: Calibration
     alpha: float
     guarantee: Guarantee
-    groups: Mapping[str, Tensor] = field(default_factory=dict)
+    groups: Mapping[str, Calibration] = field(default_factory=dict)
 
     @classmethod
     def fit(
@@ -136,6 +187,10 @@ class Detector:
         conformal: Mapping[Look, Planes],
         *,
         parts: Sequence[Part] | None = None,
+        background: Mapping[Look, Planes] | None = None,
+        clusters: Mapping[Look, Clusters] | None = None,
+        fit_templates: Sequence[Hashable] | None = None,
+        templates: Sequence[Hashable] | None = None,
         groups: Sequence[str | None] | None = None,
         rank: int | None = None,
         alpha: float = 0.05,
@@ -146,45 +201,64 @@ class Detector:
         Both map each look to its trajectories, which may lie on disk: memory is bounded by
         one plane, a batch and the Gaussians. A row of NaN marks a response that ended before
         the look. `parts` defaults to the mean Mahalanobis distance at
-        every look. `groups` names the group of each conformal row. Raises CalibrationError
-        and TooFewQuestionsError.
+        every look. `background` holds trajectories of other questions, which the contrast
+        needs. `clusters` are those to standardise in. `fit_templates` and `templates` name the
+        template of each fit and conformal row, which are then the unit that the guarantee
+        counts; `groups` names the group of each conformal row. Raises CalibrationError and
+        TooFewQuestionsError.
         """
         chosen = [Part(look) for look in fit] if parts is None else parts
         looks = tuple(
             fitted
             for look in in_order({part.look for part in chosen})
-            for fitted in fit_look(look, [p for p in chosen if p.look == look], fit[look], rank)
+            for fitted in fit_look(
+                look,
+                [part for part in chosen if part.look == look],
+                fit[look],
+                rank,
+                background=None if background is None else background[look],
+                clusters=None if clusters is None else clusters.get(look),
+                templates=fit_templates,
+            )
         )
-        uncalibrated = cls(looks, torch.empty(0), alpha, guarantee)
+        uncalibrated = cls(looks, Calibration(torch.empty(0)), alpha, guarantee)
         maxima = uncalibrated.maxima(conformal)
         named = groups or []
-        by_group = {
-            name: maxima[[group == name for group in named]].sort().values
-            for name in sorted({group for group in named if group is not None})
-        }
-        calibrated = replace(uncalibrated, calibration=maxima.sort().values, groups=by_group)
-        return calibrated.at(alpha, guarantee)
+        by_group = {}
+        for name in sorted({group for group in named if group is not None}):
+            rows = [row for row, group in enumerate(named) if group == name]
+            theirs = None if templates is None else [templates[row] for row in rows]
+            by_group[name] = Calibration.of(maxima[rows], theirs)
+        whole = Calibration.of(maxima, templates)
+        return replace(uncalibrated, calibration=whole, groups=by_group).at(alpha, guarantee)
 
     def at(self, alpha: float, guarantee: Guarantee) -> Detector:
         """The same detector at another alpha or guarantee; never needs the model.
 
         Raises TooFewQuestionsError when the conformal split, or a group, cannot keep it.
         """
-        conformal.rank(len(self.calibration), alpha, guarantee)
-        for name, scores in self.groups.items():
-            conformal.rank(len(scores), alpha, guarantee, f"of group {name!r}")
+        self.calibration.threshold(alpha, guarantee)
+        for name, calibration in self.groups.items():
+            calibration.threshold(alpha, guarantee, f"of group {name!r}")
         return replace(self, alpha=alpha, guarantee=guarantee)
 
     def to(self, device: torch.device) -> Detector:
         """The same detector for trajectories on a device."""
-        moved: dict[int, Gaussians | None] = {}
+        moved: dict[int, Learned | None] = {}
         looks = []
         for fitted in self.looks:
-            gaussians = fitted.score.gaussians
-            if id(gaussians) not in moved:
-                moved[id(gaussians)] = gaussians and gaussians.to(device)
-            score = replace(fitted.score, gaussians=moved[id(gaussians)])
-            looks.append(replace(fitted, score=score))
+            learned = fitted.score.learned
+            if id(learned) not in moved:
+                moved[id(learned)] = None if learned is None else learned.to(device)
+            looks.append(
+                replace(
+                    fitted,
+                    score=replace(fitted.score, learned=moved[id(learned)]),
+                    location=fitted.location.to(device),
+                    scale=fitted.scale.to(device),
+                    clusters=None if fitted.clusters is None else fitted.clusters.to(device),
+                )
+            )
         return replace(self, looks=tuple(looks))
 
     @property
@@ -194,9 +268,10 @@ class Detector:
 
     def threshold_of(self, group: str | None) -> float:
         """The same for a question of a group; one that was not calibrated is no group."""
-        whole = self.calibration
-        calibration = whole if group is None else self.groups.get(group, whole)
-        return conformal.threshold(calibration, self.alpha, self.guarantee)
+        return self._calibration_of(group).threshold(self.alpha, self.guarantee)
+
+    def _calibration_of(self, group: str | None) -> Calibration:
+        return self.calibration if group is None else self.groups.get(group, self.calibration)
 
     def maxima(self, trajectories: Mapping[Look, Planes]) -> Tensor:
         """The decision statistic of n generations whose looks have all been taken, (n,)."""
@@ -204,7 +279,10 @@ class Detector:
         for look in dict.fromkeys(fitted.look for fitted in self.looks):
             maxima = [
                 torch.stack(
-                    [fitted.standardise(raw) for fitted, raw, _ in self._measured(look, batch)]
+                    [
+                        fitted.standardise(raw, fitted.clusters_of(batch))
+                        for fitted, raw, _ in self._measured(look, batch)
+                    ]
                 ).amax(0)
                 for batch in trajectories[look].batches()
             ]
@@ -222,7 +300,7 @@ class Detector:
             if fitted.look != look:
                 continue
             score = fitted.score
-            key = (id(score.gaussians), score.order)
+            key = (id(score.learned), score.order)
             if key not in known:
                 known[key] = score.distances(trajectories)
             yield fitted, score.summary(trajectories, known[key]), known[key]
@@ -231,7 +309,7 @@ class Detector:
         """Every score taken at a look, for each of a batch of trajectories (n, L + 1, d)."""
         scored: list[list[LookScore]] = [[] for _ in trajectories]
         for fitted, raw, distances in self._measured(look, trajectories):
-            standardised = fitted.standardise(raw).tolist()
+            standardised = fitted.standardise(raw, fitted.clusters_of(trajectories)).tolist()
             rows = zip(scored, raw.tolist(), standardised, distances.tolist(), strict=True)
             for scores, one, standard, row in rows:
                 scores.append(LookScore(look, fitted.part.score_name, one, standard, tuple(row)))
@@ -241,17 +319,15 @@ class Detector:
         """The verdict after these looks, in the order in which they were taken."""
         counted = [look for look in looks if look.excluded is None]
         group = group if group in self.groups else None
-        calibration = self.calibration if group is None else self.groups[group]
         threshold = self.threshold_of(group)
         if not counted:
             return Verdict(None, None, None, threshold, self.alpha, None, tuple(looks), group)
         score = max(look.score for look in counted)
         flagged = [look for look in counted if look.score > threshold]
-        p_value = conformal.p_values(torch.tensor([score], dtype=torch.float64), calibration)
         return Verdict(
             is_ood=bool(flagged),
             score=score,
-            p_value=float(p_value[0]),
+            p_value=self._calibration_of(group).p_value(score),
             threshold=threshold,
             alpha=self.alpha,
             stage=stage((flagged or counted[-1:])[0].look),

@@ -24,14 +24,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from math import comb
 
 import torch
 from torch import Tensor
 
 from detector.errors import CalibrationError
-from detector.planes import Planes
 
 _CONSTANT = 1e-12
 """A variance below this share of the squared mean is rounding."""
@@ -199,43 +197,3 @@ class DiagonalGaussians:
 
     def to(self, device: torch.device) -> DiagonalGaussians:
         return DiagonalGaussians(self.mean.to(device), self.variance.to(device))
-
-
-class GaussianFits:
-    """The Gaussians of one look's trajectories, each fitted when first asked for, and once.
-
-    Scores that measure against the same Gaussians share them. `rank` caps the low-rank part
-    of a layer's covariance, and twice the rank that of a difference's; None keeps all of it.
-    """
-
-    def __init__(self, planes: Planes, rank: int | None = None) -> None:
-        self._planes = planes
-        self._rank = rank
-        # A difference adds up spectra that hardly overlap, so it needs more directions than a
-        # layer. Twice as many score as the whole sum does within 0.2 points of AUROC, the rank
-        # alone up to 5 below it (docs/benchmark.md).
-        self._difference_rank = None if rank is None else 2 * rank
-        self._by_order: dict[int, LayerGaussians] = {}
-
-    @property
-    def n_layers(self) -> int:
-        return self._planes.n_planes - 1
-
-    def of_order(self, order: int) -> LayerGaussians:
-        """Those of the trajectories' differences of this order. Raises CalibrationError."""
-        if order not in self._by_order:
-            self._by_order[order] = (
-                self.of_order(0).difference(order, self._difference_rank)
-                if order
-                else LayerGaussians.fit(self._planes, self._rank)
-            )
-        return self._by_order[order]
-
-    @cached_property
-    def last(self) -> LayerGaussians:
-        """That of the last layer alone. Raises CalibrationError."""
-        return LayerGaussians.fit([self._planes[self.n_layers]], self._rank)
-
-    @cached_property
-    def diagonal(self) -> DiagonalGaussians:
-        return DiagonalGaussians.fit(self._planes)

@@ -63,14 +63,15 @@ def system_prompt_digest(messages: Iterable[Mapping[str, str]]) -> str:
 
 
 class GroupManifest(_Frozen):
-    """One group of conformal questions and how many it has."""
+    """One group of conformal questions, and how many it has."""
 
     name: str
     n_conformal: int
 
 
 class LookManifest(_Frozen):
-    """One score at a look. `gaussians` is the place of the score whose Gaussians it shares.
+    """One score at a look, and how many clusters it is standardised in. `learned` is the place
+    of the score whose Gaussians it shares.
 
     The score's name is checked where artifacts are loaded, for this file to need no torch.
     """
@@ -78,9 +79,8 @@ class LookManifest(_Frozen):
     look: str
     score: str
     order: int = Field(ge=0)
-    location: float
-    scale: float = Field(gt=0)
-    gaussians: int | None = None
+    n_clusters: int = Field(default=1, ge=1)
+    learned: int | None = None
 
 
 class Source(_Frozen):
@@ -104,9 +104,14 @@ class ManifestFormat(BaseModel):
 
 
 class Manifest(_Frozen):
-    """Everything in an artifact but the numbers."""
+    """Everything in an artifact but the numbers.
 
-    format: Literal[2] = 2
+    `n_templates` counts those of the conformal questions, by which alpha is promised of new
+    ones; 0 where the promise is of questions alike. `contrasted_with` are files of other
+    questions, which gave power and no say in the false-alarm rate.
+    """
+
+    format: Literal[3] = 3
     scope: str
     model_name: str
     n_layers: int
@@ -117,6 +122,8 @@ class Manifest(_Frozen):
     alpha: float = Field(gt=0, lt=1)
     guarantee: Guarantee
     splits: Splits
+    n_templates: int = Field(default=0, ge=0)
+    contrasted_with: tuple[Source, ...] = ()
     sources: tuple[Source, ...]
     grouping: Grouping | None = None
     groups: tuple[GroupManifest, ...] = ()

@@ -4,6 +4,7 @@ Higher = more OOD. A function takes a batch and returns one number a trajectory:
 
 - `mean_distance`: squared Mahalanobis distance averaged over layers.
 - `volatility`: TV score, the mean absolute change of a distance from layer to layer.
+- `total`: the sum over layers of what each of them adds.
 - `reference_distances`: the distance in the code released with the TV paper.
 
 A `Score` makes a named score of them; `SCORES` is the table of all there are. Fitted, it is a
@@ -20,11 +21,14 @@ import torch
 from torch import Tensor
 
 from detector.confidence import coe_c, coe_r
+from detector.contrast import Contrast
 from detector.errors import CalibrationError
-from detector.gaussian import DiagonalGaussians, GaussianFits, LayerGaussians
+from detector.fit_split import FitSplit
+from detector.gaussian import DiagonalGaussians, LayerGaussians
 from detector.trajectory import difference
 
-Gaussians = LayerGaussians | DiagonalGaussians
+Learned = LayerGaussians | DiagonalGaussians | Contrast
+"""What a fitted score has learned from the fit split."""
 
 ORDERS = range(6)
 """Orders of differential smoothing, k = 0..5 (arXiv 2405.14039)."""
@@ -35,6 +39,11 @@ _REFERENCE_MAX_ORDER = 5
 def mean_distance(distances: Tensor) -> Tensor:
     """Mean over layers of squared Mahalanobis distances: (n, planes) -> (n,)."""
     return distances.mean(1)
+
+
+def total(contributions: Tensor) -> Tensor:
+    """Sum over layers: (n, planes) -> (n,)."""
+    return contributions.sum(1)
 
 
 def volatility(distances: Tensor) -> Tensor:
@@ -65,20 +74,20 @@ def reference_distances(trajectories: Tensor, gaussians: DiagonalGaussians, orde
     return distances.float()
 
 
-_G = TypeVar("_G", LayerGaussians, DiagonalGaussians, None)
+_G = TypeVar("_G", LayerGaussians, DiagonalGaussians, Contrast, None)
 
 
 @dataclass(frozen=True)
 class Score(Generic[_G]):
     """A score before it is fitted: what it needs, and how it is computed.
 
-    `kind` is that of the Gaussians it measures against, None if it needs none; `orders` are
+    `kind` is that of what it learns, None if it learns nothing; `orders` are
     those of differential smoothing that it has. `summarise` makes the score (n,) of the
     distances (n, planes), or of the trajectories themselves where there are no Gaussians; it
     takes `fewest_distances` of them.
     """
 
-    kind: ClassVar[type[Gaussians] | None]
+    kind: ClassVar[type[Learned] | None]
     orders: ClassVar[range] = range(1)
 
     name: str
@@ -89,8 +98,8 @@ class Score(Generic[_G]):
         """The least L of trajectories (L + 1, d) that can carry the score at this order."""
         return 1
 
-    def fit(self, gaussians: GaussianFits, order: int = 0) -> FittedScore:
-        """Take what the score needs from one look's Gaussians.
+    def fit(self, split: FitSplit, order: int = 0) -> FittedScore:
+        """Take what the score needs from one look's fit split.
 
         `order` is that of differential smoothing. Raises CalibrationError when the
         trajectories cannot carry the score, or the score does not have the order.
@@ -99,9 +108,9 @@ class Score(Generic[_G]):
             raise CalibrationError(
                 f"score {self.name!r} has no order {order}: leave the order out", param="order"
             )
-        if gaussians.n_layers < self.fewest_layers(order):
-            raise CalibrationError(self._too_few(gaussians.n_layers, order), param="score")
-        return FittedScore(self, order, self._take(gaussians, order))
+        if split.n_layers < self.fewest_layers(order):
+            raise CalibrationError(self._too_few(split.n_layers, order), param="score")
+        return FittedScore(self, order, self._take(split, order))
 
     def _too_few(self, n_layers: int, order: int) -> str:
         return (
@@ -109,10 +118,10 @@ class Score(Generic[_G]):
             f"and the model has L = {n_layers}: use a lower order"
         )
 
-    def _take(self, gaussians: GaussianFits, order: int) -> _G:
+    def _take(self, split: FitSplit, order: int) -> _G:
         raise NotImplementedError
 
-    def distances(self, trajectories: Tensor, gaussians: _G, order: int) -> Tensor:
+    def distances(self, trajectories: Tensor, learned: _G, order: int) -> Tensor:
         """(n, L + 1, d) -> the distances that the score sums up, (n, planes)."""
         raise NotImplementedError
 
@@ -130,11 +139,11 @@ class _OfLayers(Score[LayerGaussians]):
     def fewest_layers(self, order: int) -> int:
         return max(1, order + self.fewest_distances - 1)
 
-    def _take(self, gaussians: GaussianFits, order: int) -> LayerGaussians:
-        return gaussians.of_order(order)
+    def _take(self, split: FitSplit, order: int) -> LayerGaussians:
+        return split.of_order(order)
 
-    def distances(self, trajectories: Tensor, gaussians: LayerGaussians, order: int) -> Tensor:
-        return gaussians.distances(difference(trajectories, order))
+    def distances(self, trajectories: Tensor, learned: LayerGaussians, order: int) -> Tensor:
+        return learned.distances(difference(trajectories, order))
 
 
 class _OfTheLastLayer(Score[LayerGaussians]):
@@ -142,11 +151,11 @@ class _OfTheLastLayer(Score[LayerGaussians]):
 
     kind = LayerGaussians
 
-    def _take(self, gaussians: GaussianFits, order: int) -> LayerGaussians:
-        return gaussians.last
+    def _take(self, split: FitSplit, order: int) -> LayerGaussians:
+        return split.last
 
-    def distances(self, trajectories: Tensor, gaussians: LayerGaussians, order: int) -> Tensor:
-        return gaussians.distances(trajectories[:, -1:])
+    def distances(self, trajectories: Tensor, learned: LayerGaussians, order: int) -> Tensor:
+        return learned.distances(trajectories[:, -1:])
 
 
 class _AsReleased(Score[DiagonalGaussians]):
@@ -164,17 +173,31 @@ class _AsReleased(Score[DiagonalGaussians]):
             "'tv-paper'"
         )
 
-    def _take(self, gaussians: GaussianFits, order: int) -> DiagonalGaussians:
-        if not bool((gaussians.diagonal.variance[1:] > 0).all()):
+    def _take(self, split: FitSplit, order: int) -> DiagonalGaussians:
+        if not bool((split.diagonal.variance[1:] > 0).all()):
             raise CalibrationError(
                 f"score {self.name!r} divides by each coordinate's variance, and one is 0 in "
                 "the fit split: collect more questions or use 'tv-paper'",
                 param="score",
             )
-        return gaussians.diagonal
+        return split.diagonal
 
-    def distances(self, trajectories: Tensor, gaussians: DiagonalGaussians, order: int) -> Tensor:
-        return reference_distances(trajectories, gaussians, order)
+    def distances(self, trajectories: Tensor, learned: DiagonalGaussians, order: int) -> Tensor:
+        return reference_distances(trajectories, learned, order)
+
+
+class _AgainstOthers(Score[Contrast]):
+    """The log-likelihood ratio of other questions to those in scope; no distance, but a sum over
+    layers too.
+    """
+
+    kind = Contrast
+
+    def _take(self, split: FitSplit, order: int) -> Contrast:
+        return split.contrast
+
+    def distances(self, trajectories: Tensor, learned: Contrast, order: int) -> Tensor:
+        return learned.contributions(trajectories)
 
 
 class _WithoutGaussians(Score[None]):
@@ -182,10 +205,10 @@ class _WithoutGaussians(Score[None]):
 
     kind = None
 
-    def _take(self, gaussians: GaussianFits, order: int) -> None:
+    def _take(self, split: FitSplit, order: int) -> None:
         return None
 
-    def distances(self, trajectories: Tensor, gaussians: None, order: int) -> Tensor:
+    def distances(self, trajectories: Tensor, learned: None, order: int) -> Tensor:
         return trajectories.new_empty(len(trajectories), 0)
 
     def summary(self, trajectories: Tensor, distances: Tensor) -> Tensor:
@@ -197,6 +220,7 @@ _ALL: tuple[Score[Any], ...] = (
     _OfTheLastLayer("mahalanobis-last", mean_distance),
     _OfLayers("tv-paper", volatility, fewest_distances=2),
     _AsReleased("tv-reference", volatility, fewest_distances=2),
+    _AgainstOthers("contrast", total),
     _WithoutGaussians("coe-r", coe_r),
     _WithoutGaussians("coe-c", coe_c),
 )
@@ -208,17 +232,20 @@ arXiv 1807.03888; the mean over layers is ours). "mahalanobis-last": the last la
 alone; at the look "prompt-mean" it is the input-embedding baseline, at "end" the
 output-embedding one (Ren et al., 2023, arXiv 2209.15558). "tv-paper": `volatility` of the same
 distances as "mahalanobis", the paper's definition. "tv-reference": `volatility` of
-`reference_distances`, the paper's released code. "coe-r", "coe-c": see `detector.confidence`.
+`reference_distances`, the paper's released code. "contrast":
+see `detector.contrast`. "coe-r", "coe-c": see `detector.confidence`.
 """
 
 
 @dataclass(frozen=True)
 class FittedScore:
-    """A score at an order and the in-distribution Gaussians it measures against, if any."""
+    """A score at an order and what it has learned: Gaussians of questions in scope to measure
+    against, or how they differ from others. None if it learns nothing.
+    """
 
     definition: Score[Any]
     order: int
-    gaussians: Gaussians | None
+    learned: Learned | None
 
     @property
     def name(self) -> str:
@@ -234,7 +261,7 @@ class FittedScore:
         Equal for scores of one order that share their Gaussians. A score that measures no
         distances has none: (n, 0).
         """
-        return self.definition.distances(trajectories, self.gaussians, self.order)
+        return self.definition.distances(trajectories, self.learned, self.order)
 
     def summary(self, trajectories: Tensor, distances: Tensor) -> Tensor:
         """The score (n,) of trajectories whose `distances` are known."""

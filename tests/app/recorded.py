@@ -229,10 +229,7 @@ def recorded_manifest(looks: Sequence[str], context: Context, **fields: Any) -> 
         hidden_size=1,
         fingerprint=Fingerprint.model_construct(),
         context=context,
-        looks=tuple(
-            LookManifest(look=look, score="mahalanobis", order=0, location=0, scale=1)
-            for look in looks
-        ),
+        looks=tuple(LookManifest(look=look, score="mahalanobis", order=0) for look in looks),
         alpha=0.05,
         guarantee="marginal",
         splits=Splits(fit=1, conformal=1, holdout=1),

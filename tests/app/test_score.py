@@ -12,6 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from starlette.testclient import TestClient
 
 from detector.artifact import Artifact
+from detector.conformal import Calibration
 from detector.groups import Grouping
 from tests.app.clients import IN_SCOPE, OUT_OF_SCOPE, client_of, user
 from tests.app.serving import make_app
@@ -87,10 +88,10 @@ def test_metrics_count_what_happened(app: FastAPI, client: TestClient) -> None:
 
 def test_grouped_artifact_judges_by_the_group_s_threshold(artifact: Artifact) -> None:
     detector = artifact.detector
-    half = detector.calibration[::2].contiguous()
+    half = detector.calibration.scores[::2].contiguous()
     grouped = replace(
         artifact,
-        detector=replace(detector, groups={"a": half, "b": half + 100}),
+        detector=replace(detector, groups={"a": Calibration(half), "b": Calibration(half + 100)}),
         manifest=artifact.manifest.model_copy(update={"grouping": Grouping(by="route")}),
     )
     with client_of(make_app(grouped)) as client:

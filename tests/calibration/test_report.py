@@ -72,7 +72,10 @@ def test_every_question_is_judged_by_its_group_s_threshold(
     found = report(grouped, [inside], [outside])
     detector = grouped.detector
     # floor(0.1 (n + 1)) of a group's own conformal questions lie above its threshold.
-    cuts = {name: float(s[-int(0.1 * (len(s) + 1))]) for name, s in detector.groups.items()}
+    cuts = {
+        name: float(group.scores[-int(0.1 * (len(group) + 1))])
+        for name, group in detector.groups.items()
+    }
     assert set(cuts) == {"loud", "quiet"}
 
     def flagged(pool: Pool, by_group: bool) -> dict[str, int]:

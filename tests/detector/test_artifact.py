@@ -17,6 +17,7 @@ from torch import Tensor
 from detector import artifact as artifacts
 from detector import conformal
 from detector.artifact import Artifact
+from detector.conformal import Calibration
 from detector.detector import Detector, Part
 from detector.errors import ArtifactError, ArtifactMismatchError, CorruptArtifactError
 from detector.manifest import Context, Fingerprint, GroupManifest, Manifest, Source, Splits
@@ -68,17 +69,18 @@ def test_shared_gaussians_are_stored_once(artifact: Artifact, tmp_path: Path) ->
     fit, conformal = (Planes.of(trajectories(100, seed)) for seed in (0, 1))
     detector = Detector.fit({PROMPT: fit}, {PROMPT: conformal}, parts=parts)
     looks = artifacts.look_manifests(detector)
-    assert [look.gaussians for look in looks] == [None, 0, None]
+    assert [look.learned for look in looks] == [None, 0, None]
     path = tmp_path / "a.safetensors"
     Artifact.of(detector, artifact.manifest.model_copy(update={"looks": looks})).save(path)
-    assert {name[:6] for name in load_tensors(path.read_bytes())} == {"calibr", "look.0", "look.2"}
+    stored = {name for name in load_tensors(path.read_bytes()) if name.endswith(".mean")}
+    assert stored == {"look.0.mean", "look.2.mean"}
     new = trajectories(5, seed=9)
     loaded = artifacts.load(path).detector
     assert loaded.score(PROMPT, new) == detector.score(PROMPT, new)
-    assert loaded.looks[0].score.gaussians is loaded.looks[1].score.gaussians
+    assert loaded.looks[0].score.learned is loaded.looks[1].score.learned
     without = [Part(PROMPT, "coe-r"), Part(PROMPT, "coe-c")]
     detector = Detector.fit({PROMPT: fit}, {PROMPT: conformal}, parts=without)
-    assert [look.gaussians for look in artifacts.look_manifests(detector)] == [None, None]
+    assert [look.learned for look in artifacts.look_manifests(detector)] == [None, None]
 
 
 def test_every_flipped_byte_is_noticed(artifact: Artifact, tmp_path: Path) -> None:
@@ -161,7 +163,8 @@ def test_another_manifest_is_noticed(
 def test_id_is_that_of_all_its_content(artifact: Artifact) -> None:
     detector, manifest = artifact.detector, artifact.manifest
     other = Artifact.of(detector, manifest.model_copy(update={"scope": "another"}))
-    shifted = Artifact.of(replace(detector, calibration=detector.calibration + 1), manifest)
+    calibration = Calibration(detector.calibration.scores + 1)
+    shifted = Artifact.of(replace(detector, calibration=calibration), manifest)
     assert len({artifact.id, other.id, shifted.id}) == 3
     assert len(artifact.id) == 12
 
@@ -217,8 +220,13 @@ def test_an_unknown_score_is_named(
 
 
 def test_groups_are_loaded_as_they_were_saved(artifact: Artifact, tmp_path: Path) -> None:
-    scores = artifact.detector.calibration
-    groups = {"long": scores[::2].clone(), "another": scores[1::2].clone()}
+    scores = artifact.detector.calibration.scores
+    groups = {
+        "long": Calibration(scores[::2].clone()),
+        "another": Calibration(
+            scores[1::2].clone(), conformal.even_weights([1, 1, *range(2, 100)])
+        ),
+    }
     listed = tuple(GroupManifest(name=name, n_conformal=len(groups[name])) for name in groups)
     path = tmp_path / "a.safetensors"
     Artifact.of(
@@ -228,8 +236,12 @@ def test_groups_are_loaded_as_they_were_saved(artifact: Artifact, tmp_path: Path
     loaded = artifacts.load(path).detector
     assert (loaded.alpha, loaded.guarantee) == (0.2, "pac")
     assert list(loaded.groups) == ["long", "another"]
-    assert all(torch.equal(loaded.groups[name], groups[name]) for name in groups)
-    assert loaded.threshold_of("long") == conformal.threshold(groups["long"], 0.2, "pac")
+    for name, group in groups.items():
+        assert torch.equal(loaded.groups[name].scores, group.scores)
+        assert loaded.threshold_of(name) == group.threshold(0.2, "pac")
+    weights = loaded.groups["another"].weights
+    assert weights is not None
+    assert weights.tolist()[:3] == [0.5, 0.5, 1]
 
 
 def test_manifests_are_read_without_torch() -> None:

@@ -4,9 +4,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from detector.clusters import Clusters
 from detector.detector import MIN_TRAJECTORIES, Detector, Part, fit_look
 from detector.errors import CalibrationError, TooFewQuestionsError
-from detector.gaussian import GaussianFits, LayerGaussians
+from detector.fit_split import FitSplit
+from detector.gaussian import LayerGaussians
 from detector.planes import Planes
 from detector.scores import ORDERS, SCORES
 from detector.trajectory import (
@@ -32,6 +34,12 @@ def trajectories(n: int, seed: int, shift: float = 0.0) -> Tensor:
 EVERY_PART = [Part(PROMPT, name, order) for name, score in SCORES.items() for order in score.orders]
 
 
+CLUSTERS = Clusters(
+    torch.tensor(3), torch.zeros(D), torch.eye(2, D), torch.tensor([[0.0, 0.0], [2.0, 1.0]])
+)
+"""Two, in the plane of layer 3's first two coordinates."""
+
+
 def planes(n: int, seed: int) -> Planes:
     return Planes.of(trajectories(n, seed))
 
@@ -41,6 +49,7 @@ def fitted(score: str = "mahalanobis", alpha: float = 0.05, n: int = 200) -> Det
         {PROMPT: planes(n, 0), 4: planes(n, 1)},
         {PROMPT: planes(n, 2), 4: planes(n, 3)},
         parts=[Part(PROMPT, score), Part(4, score)],
+        background={PROMPT: planes(50, 4), 4: planes(50, 5)},
         alpha=alpha,
     )
 
@@ -85,7 +94,7 @@ def test_scores_are_standardised_by_the_rows_held_out(rank: int | None, order: i
     held_out = torch.arange(203) % 5 == 0
 
     def distances(fit: Tensor, new: Tensor) -> Tensor:
-        gaussians = GaussianFits(Planes.of(fit), rank).of_order(order)
+        gaussians = FitSplit(Planes.of(fit), rank).of_order(order)
         return gaussians.distances(difference(new, order))
 
     raw = distances(rows[~held_out], rows[held_out]).mean(1)
@@ -107,7 +116,7 @@ def test_rank_caps_the_covariances() -> None:
     ranks = []
     for rank in (3, None):
         detector = Detector.fit({PROMPT: planes(99, 0)}, {PROMPT: planes(99, 1)}, rank=rank)
-        gaussians = detector.looks[0].score.gaussians
+        gaussians = detector.looks[0].score.learned
         assert isinstance(gaussians, LayerGaussians)
         ranks.append(gaussians.rank)
     assert ranks == [3, D - 1]
@@ -126,8 +135,8 @@ def test_parts_that_are_none() -> None:
             Part.parse(text)
         assert caught.value.message == (
             f"{text!r} is no score at a look: write LOOK:SCORE or LOOK:SCORE:ORDER with a score "
-            "of mahalanobis, mahalanobis-last, tv-paper, tv-reference, coe-r, coe-c and an order "
-            "of 0 to 5"
+            "of mahalanobis, mahalanobis-last, tv-paper, tv-reference, contrast, coe-r, coe-c and "
+            "an order of 0 to 5"
         )
         assert caught.value.param == "guard"
 
@@ -150,7 +159,7 @@ def test_responses_that_end_before_a_look_are_left_out() -> None:
         {PROMPT: planes(200, 0), 4: Planes.of(short)},
         {PROMPT: planes(200, 2), 4: Planes.of(short)},
     )
-    assert torch.isfinite(detector.calibration).all()
+    assert torch.isfinite(detector.calibration.scores).all()
     alone = detector.maxima(
         {PROMPT: planes(3, 5), 4: Planes.of(torch.full((3, N_PLANES, D), torch.nan))}
     )
@@ -209,18 +218,18 @@ def test_fit_says_what_is_missing() -> None:
 def test_scores_at_a_look_share_what_they_measure() -> None:
     """All scores at once equal each alone, and a Gaussian is kept once."""
     parts = EVERY_PART
-    together = Detector.fit({PROMPT: planes(100, 0)}, {PROMPT: planes(100, 1)}, parts=parts, rank=4)
+    background = {PROMPT: planes(50, 3)}
+    fit, conformal = {PROMPT: planes(100, 0)}, {PROMPT: planes(100, 1)}
+    together = Detector.fit(fit, conformal, parts=parts, background=background, rank=4)
     new = trajectories(3, 2)
     expected = []
     for part in parts:
-        alone = Detector.fit(
-            {PROMPT: planes(100, 0)}, {PROMPT: planes(100, 1)}, parts=[part], rank=4
-        )
+        alone = Detector.fit(fit, conformal, parts=[part], background=background, rank=4)
         expected.append([looks[0] for looks in alone.score(PROMPT, new)])
     assert together.score(PROMPT, new) == [list(column) for column in zip(*expected, strict=True)]
-    kept = {id(f.score.gaussians) for f in together.looks if f.score.gaussians is not None}
-    # One a Ledoit-Wolf order, one diagonal, one of the last layer.
-    assert len(kept) == len(ORDERS) + 2
+    kept = {id(f.score.learned) for f in together.looks if f.score.learned is not None}
+    # One a Ledoit-Wolf order, one diagonal, one of the last layer, one contrast.
+    assert len(kept) == len(ORDERS) + 3
 
 
 def test_a_look_s_score_says_what_it_is_of() -> None:
@@ -240,14 +249,16 @@ def test_everything_that_scores_need_moves_to_a_device() -> None:
     """On the device that holds no numbers, tensors of two devices do not meet either."""
     parts = EVERY_PART
     fit, conformal = {PROMPT: planes(60, 0)}, {PROMPT: planes(40, 1)}
-    detector = Detector.fit(fit, conformal, parts=parts)
+    clusters = {PROMPT: CLUSTERS}
+    background = {PROMPT: planes(50, 3)}
+    detector = Detector.fit(fit, conformal, parts=parts, background=background, clusters=clusters)
     moved = detector.to(torch.device("meta"))
     measured = list(moved._measured(PROMPT, trajectories(3, 2).to("meta")))
     assert len(measured) == len(parts)
     assert all(raw.is_meta and distances.is_meta for _, raw, distances in measured)
 
     def n_gaussians(detector: Detector) -> int:
-        return len({id(fitted.score.gaussians) for fitted in detector.looks})
+        return len({id(fitted.score.learned) for fitted in detector.looks})
 
     assert n_gaussians(moved) == n_gaussians(detector)
 
@@ -279,3 +290,52 @@ def test_looks_have_one_name_each() -> None:
     assert stage(4) == stage(END) == "response"
     assert looks_due(frozenset({PROMPT, 4, END}), 4, finished=True) == [4, END]
     assert looks_due(frozenset({PROMPT, 4, END}), 3, finished=False) == []
+
+
+def test_scores_are_standardised_within_clusters() -> None:
+    """Where one kind of question scores higher than another, none of them pays for it."""
+    alpha, n = 0.1, 2000
+    generator = torch.Generator().manual_seed(5)
+    rows = torch.randn(3 * n, N_PLANES, D, generator=generator)
+    # The second kind lies apart on layer 3 and varies three times as much everywhere.
+    second = torch.rand(3 * n, generator=generator) < 0.5
+    rows[second] *= 3
+    rows[:, 3, :2] += torch.where(second[:, None], torch.tensor([40.0, 20.0]), 0.0)
+    clusters = Clusters(
+        torch.tensor(3), torch.zeros(D), torch.eye(2, D), torch.tensor([[0.0, 0.0], [40.0, 20.0]])
+    )
+    fit, conformal = ({PROMPT: Planes.of(rows[i * n : (i + 1) * n])} for i in (0, 1))
+    new, of_second = {PROMPT: Planes.of(rows[2 * n :])}, second[2 * n :]
+
+    def rates(detector: Detector) -> list[float]:
+        flagged = detector.maxima(new) > detector.threshold
+        return [float(flagged[kind].double().mean()) for kind in (~of_second, of_second)]
+
+    plain = Detector.fit(fit, conformal, alpha=alpha)
+    even = Detector.fit(fit, conformal, alpha=alpha, clusters={PROMPT: clusters})
+    assert torch.equal(even.looks[0].clusters_of(rows[2 * n :]), of_second.long())
+    assert rates(plain)[0] == 0
+    # Each kind has about 1,000 new questions (standard deviation 0.0095) and a threshold from
+    # about 200 held-out and 2,000 conformal ones (0.021 and 0.007): 0.07 is three of all.
+    assert rates(even) == pytest.approx([alpha, alpha], abs=0.07)
+
+
+def test_questions_of_one_template_count_as_one() -> None:
+    """Also where Gaussians and scale are learned: copies of a question are held out with it."""
+    names = [f"template {row // 4}" for row in range(80)]
+    rows = trajectories(20, 0).repeat_interleave(4, 0)
+    one = Detector.fit(
+        {PROMPT: Planes.of(rows)},
+        {PROMPT: planes(80, 1)},
+        fit_templates=names,
+        templates=names,
+        alpha=0.1,
+    )
+    assert one.calibration.n_units == 20
+    weights = one.calibration.weights
+    assert weights is not None
+    assert torch.equal(weights, torch.full((80,), 0.25, dtype=torch.float64))
+    with pytest.raises(TooFewQuestionsError, match="questions of 20 templates"):
+        one.at(0.04, "marginal")
+    # floor(0.1 * 21) = 2 templates' worth: one for the new question, and four of the others.
+    assert one.threshold == one.calibration.scores[-5]

@@ -8,7 +8,8 @@ from sklearn.covariance import LedoitWolf
 from torch import Tensor
 
 from detector.errors import CalibrationError
-from detector.gaussian import GaussianFits, LayerGaussians, ledoit_wolf_shrinkage
+from detector.fit_split import FitSplit
+from detector.gaussian import LayerGaussians, ledoit_wolf_shrinkage
 from detector.planes import Planes
 
 
@@ -152,13 +153,13 @@ def test_too_few_rows_are_refused() -> None:
 def test_a_difference_has_twice_the_rank() -> None:
     """A fit's rank caps a layer's low-rank part, and twice the rank that of a difference's."""
     trajectories = torch.stack([rows(60, 24, seed=plane) for plane in range(4)], 1)
-    fits = GaussianFits(Planes.of(trajectories), rank=5)
+    fits = FitSplit(Planes.of(trajectories), rank=5)
     assert [fits.of_order(order).rank for order in range(3)] == [5, 10, 10]
     assert fits.last.rank == 5
     expected = LayerGaussians.fit(trajectories.unbind(1), 5).difference(2, 10)
     step = trajectories[:3].diff(n=2, dim=1)
     assert torch.equal(fits.of_order(2).distances(step), expected.distances(step))
-    whole = GaussianFits(Planes.of(trajectories))
+    whole = FitSplit(Planes.of(trajectories))
     assert [whole.of_order(order).rank for order in range(3)] == [23, 23, 23]
     assert whole.last.rank == 23
     assert whole.n_layers == 3
@@ -172,7 +173,7 @@ def test_gaussians_are_fitted_once() -> None:
         read.append(plane)
         return trajectories[places, plane]
 
-    fits = GaussianFits(Planes(plane_of, torch.arange(60), 4), rank=5)
+    fits = FitSplit(Planes(plane_of, torch.arange(60), 4), rank=5)
     for order in (2, 0, 1):
         fits.of_order(order)
     assert read == [0, 1, 2, 3]

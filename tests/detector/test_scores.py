@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from detector.errors import CalibrationError
-from detector.gaussian import DiagonalGaussians, GaussianFits, LayerGaussians
+from detector.fit_split import FitSplit
+from detector.gaussian import DiagonalGaussians, LayerGaussians
 from detector.planes import Planes
 from detector.scores import ORDERS, SCORES, mean_distance, volatility
 from detector.trajectory import difference
@@ -24,8 +25,9 @@ def trajectories(n: int, seed: int) -> torch.Tensor:
     return torch.randn(n, N_PLANES, D, generator=generator).cumsum(1) + 3
 
 
-def gaussians_of(fit: torch.Tensor, rank: int | None = None) -> GaussianFits:
-    return GaussianFits(Planes.of(fit), rank)
+def gaussians_of(fit: torch.Tensor, rank: int | None = None) -> FitSplit:
+    """With other questions for the contrast: the same, further away."""
+    return FitSplit(Planes.of(fit), rank, Planes.of(fit + 1))
 
 
 def naive_reference(fit: Array, trajectory: Array, order: int, max_order: int = 5) -> float:
@@ -133,17 +135,17 @@ def test_orders_that_a_score_has(name: str) -> None:
 
 
 @pytest.mark.parametrize(("name", "order"), EVERY_SCORE)
-def test_kind_is_that_of_the_gaussians_fitted(name: str, order: int) -> None:
+def test_kind_is_that_of_what_is_learned(name: str, order: int) -> None:
     score = SCORES[name]
     gaussians = gaussians_of(trajectories(30, 0), rank=4)
     fitted = score.fit(gaussians, order)
     new = trajectories(5, 1)
     assert fitted.name == score.name == name
     if score.kind is None:
-        assert fitted.gaussians is None
+        assert fitted.learned is None
         assert fitted.distances(new).shape == (5, 0)
     else:
-        assert type(fitted.gaussians) is score.kind
+        assert type(fitted.learned) is score.kind
     assert torch.equal(fitted.score(new), fitted.summary(new, fitted.distances(new)))
 
 

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from detector.conformal import Calibration
 from detector.detector import Detector
 from detector.errors import TooFewQuestionsError
 from detector.groups import Grouping
@@ -84,7 +85,8 @@ def test_excluded_looks_do_not_count() -> None:
 def test_a_group_whose_name_is_empty_is_a_group_of_its_own() -> None:
     """A question without the field is of no group, whatever the field may hold."""
     scores = torch.arange(100.0)
-    detector = Detector((), scores, 0.1, "marginal", {"": scores[:50]})
+    groups = {"": Calibration(scores[:50])}
+    detector = Detector((), Calibration(scores), 0.1, "marginal", groups)
     assert detector.threshold_of(None) == detector.threshold == scores[-10]
     assert detector.threshold_of("") == scores[45]
     assert detector.threshold_of("not calibrated") == detector.threshold
@@ -152,8 +154,8 @@ def test_groups_hold_the_scores_of_their_rows() -> None:
         {PROMPT: planes(200, 0)}, {PROMPT: planes(200, 2)}, groups=names, alpha=0.1
     )
     maxima = detector.maxima({PROMPT: planes(200, 2)})
-    assert torch.equal(detector.calibration, maxima.sort().values)
+    assert torch.equal(detector.calibration.scores, maxima.sort().values)
     assert list(detector.groups) == ["a", "b"]
-    for name, scores in detector.groups.items():
+    for name, calibration in detector.groups.items():
         keep = torch.tensor([group == name for group in names])
-        assert torch.equal(scores, maxima[keep].sort().values)
+        assert torch.equal(calibration.scores, maxima[keep].sort().values)

@@ -28,7 +28,7 @@ from calibration.report import auroc, fpr95
 from detector import conformal
 from detector.detector import MIN_TRAJECTORIES, Part, fit_look
 from detector.errors import CalibrationError, TooFewQuestionsError
-from detector.gaussian import GaussianFits
+from detector.fit_split import FitSplit
 from detector.scores import SCORES
 from detector.trajectory import PROMPT, PROMPT_MEAN
 
@@ -234,7 +234,7 @@ def _mean_distances(fit: QuestionSet, sets: Mapping[str, QuestionSet]) -> dict[s
     """Each file's mean distance by layer, relative to the ID test rows': the paper's
     Figure 3 in one number a layer.
     """
-    fitted = SCORES["mahalanobis"].fit(GaussianFits(fit.planes(PROMPT)))
+    fitted = SCORES["mahalanobis"].fit(FitSplit(fit.planes(PROMPT)))
 
     def mean_distances(questions: QuestionSet) -> Tensor:
         batches = questions.planes(PROMPT).batches()

@@ -18,7 +18,7 @@ from calibration.fit import FitOptions
 from calibration.questions import Question, read_rows
 from detector.detector import Part
 from detector.errors import CalibrationError
-from detector.gaussian import GaussianFits
+from detector.fit_split import FitSplit
 from detector.planes import Planes
 from detector.scores import SCORES, FittedScore
 from detector.trajectory import END, PROMPT, PROMPT_MEAN, Look
@@ -78,7 +78,7 @@ class QuestionSet:
 Scorer = Callable[[QuestionSet], Scores]
 
 
-def _trajectory_scorer(part: Part, gaussians: GaussianFits) -> Scorer:
+def _trajectory_scorer(part: Part, gaussians: FitSplit) -> Scorer:
     fitted = SCORES[part.score].fit(gaussians, part.order)
     return lambda questions: scored(fitted, questions.planes(part.look)).numpy()
 
@@ -99,7 +99,7 @@ def _baseline_scorer(score: Callable[[Baselines], Tensor]) -> Scorer:
 def scorers(fit: QuestionSet) -> dict[str, Scorer]:
     """Every score that the collection supports, fitted where it needs fitting."""
     looks = {
-        look: GaussianFits(fit.planes(look), FitOptions().rank)
+        look: FitSplit(fit.planes(look), FitOptions().rank)
         for look in fit.collection.record.parsed_looks
     }
     made: dict[str, Scorer] = {}

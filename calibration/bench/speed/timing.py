@@ -121,9 +121,7 @@ def _with_every_score(detector: Detector, n_planes: int, width: int, highest: in
     `highest`, at one look, at the artifact's own rank.
     """
     ranks = [
-        f.score.gaussians.rank
-        for f in detector.looks
-        if isinstance(f.score.gaussians, LayerGaussians)
+        f.score.learned.rank for f in detector.looks if isinstance(f.score.learned, LayerGaussians)
     ]
     generator = torch.Generator().manual_seed(0)
     fit, conformal = (
