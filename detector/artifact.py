@@ -10,6 +10,7 @@ import hashlib
 import json
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import get_args
 
 import torch
 from pydantic import ValidationError
@@ -18,6 +19,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from detector.atomic import write_atomically
+from detector.canonical import TextVersion
 from detector.detector import Detector, FittedLook, Part
 from detector.errors import ArtifactError, CorruptArtifactError
 from detector.manifest import LookManifest, Manifest, ManifestFormat
@@ -125,11 +127,18 @@ def _tensors(detector: Detector) -> dict[str, Tensor]:
 
 
 def _require_format(path: Path, manifest: str) -> None:
-    written = ManifestFormat.model_validate_json(manifest).format
-    if written != Manifest.model_fields["format"].default:
+    written = ManifestFormat.model_validate_json(manifest)
+    if written.format != Manifest.model_fields["format"].default:
         raise ArtifactError(
-            f"artifact {str(path)!r} is of format {written}, which this version does not read: "
-            "make it again with `trajguard fit`",
+            f"artifact {str(path)!r} is of format {written.format}, which this version does not "
+            "read: make it again with `trajguard fit`",
+            param="artifact",
+        )
+    if written.context.text not in get_args(TextVersion):
+        raise ArtifactError(
+            f"artifact {str(path)!r} judges {written.context.text!r} text, which this version does "
+            f"not write (it writes {', '.join(get_args(TextVersion))}): make it again with "
+            "`trajguard collect` and `trajguard fit`",
             param="artifact",
         )
 
