@@ -12,9 +12,11 @@ from typing import TypeVar
 
 from app.policy import Mode, narrow
 from app.settings import Settings
-from app.wire.openai import ChatRequest, Message
+from app.wire.openai import ChatRequest
+from app.wire.openai import Message as ChatMessage
 from app.wire.score import ScoreRequest
-from detector.backend import Ask, Codec, Sampling
+from detector.backend import Ask, Codec, Message, RenderedQuestion, Sampling
+from detector.conversation import judged_question, user_turns
 from detector.errors import InvalidRequestError
 from detector.judge import Exclusions, Judgement
 from detector.manifest import Manifest, system_prompt_digest
@@ -55,7 +57,7 @@ class Asking:
         n = self._require_served(body)
         mode = narrow(self._settings.mode, body.trajguard.mode)
         messages = _plain(body.messages)
-        asked = _last_user_message(messages)
+        asked = user_turns(messages)[-1]
         sampling = self._sampling(body)
         prompt = self._codec.encode_conversation(messages)
         max_tokens = body.response_length or self._default_max_tokens(len(prompt))
@@ -65,8 +67,8 @@ class Asking:
                 f"({max_tokens} tokens): lower it or raise max_tokens",
                 param="min_tokens",
             )
-        question = self._question(asked, prompt)
-        exclusions = self._exclusions(messages, question, sampling, max_tokens)
+        question = self._question(messages)
+        exclusions = self._exclusions(messages, sampling, max_tokens)
         group = self._group(asked, body.trajguard.fields)
         first = Ask(
             prompt,
@@ -86,13 +88,13 @@ class Asking:
     def score(self, body: ScoreRequest) -> Asked:
         """A prompt and its response, if there is one, to read. Raises InvalidRequestError."""
         messages = _plain(body.messages)
-        asked = _last_user_message(messages)
+        asked = user_turns(messages)[-1]
         prompt = self._codec.encode_conversation(messages)
         response = self._codec.encode_response(body.response or "")
-        question = self._question(asked, prompt)
+        question = self._question(messages)
         # A response made elsewhere may have ended by itself, or been cut at its length.
         length = max(len(response), self._context.max_tokens)
-        exclusions = self._exclusions(messages, question, self._context.sampling, length)
+        exclusions = self._exclusions(messages, self._context.sampling, length)
         ask = Ask(
             prompt,
             sampling=self._context.sampling,
@@ -138,30 +140,21 @@ class Asking:
         wanted = _or(self._settings.max_tokens, calibrated)
         return max(1, min(wanted, self._max_length - n_prompt))
 
-    def _question(self, asked: str, prompt: tuple[int, ...]) -> tuple[int, ...] | None:
-        """What is judged in place of the prompt, if it is another."""
-        if self._context.judged != "question":
-            return None
-        question = self._codec.encode_question(asked)
-        return None if question == prompt else question
+    def _question(self, messages: Sequence[Message]) -> RenderedQuestion | None:
+        """What is judged in place of the prompt, if anything is."""
+        return judged_question(self._codec, self._context.judged, messages, self._max_length)
 
     def _exclusions(
-        self,
-        messages: Sequence[dict[str, str]],
-        question: tuple[int, ...] | None,
-        sampling: Sampling,
-        max_tokens: int,
+        self, messages: Sequence[Message], sampling: Sampling, max_tokens: int
     ) -> Exclusions:
         """Which looks the calibration says nothing of."""
         if self._settings.uncalibrated == "include":
             return Exclusions()
         prompt = response = end = None
-        if question is not None:
-            response = "the served prompt is more than the question alone"
-        elif (
-            self._context.judged == "conversation"
-            and system_prompt_digest(messages) not in self._context.system_prompts
-        ):
+        if self._context.judged == "question":
+            if len(messages) > 1:
+                response = "the served prompt is more than the question alone"
+        elif system_prompt_digest(messages) not in self._context.system_prompts:
             prompt = response = "the system prompt was not calibrated"
         if sampling != self._context.sampling:
             response = response or "the sampling was not calibrated"
@@ -189,17 +182,8 @@ def _another(first: Ask, index: int) -> Ask:
     )
 
 
-def _plain(messages: Sequence[Message]) -> list[dict[str, str]]:
+def _plain(messages: Sequence[ChatMessage]) -> list[Message]:
     return [{"role": message.role, "content": message.text} for message in messages]
-
-
-def _last_user_message(messages: Sequence[dict[str, str]]) -> str:
-    for message in reversed(messages):
-        if message["role"] == "user":
-            return message["content"]
-    raise InvalidRequestError(
-        "messages hold no user message to judge: send at least one", param="messages"
-    )
 
 
 def _or(value: T | None, default: T) -> T:

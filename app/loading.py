@@ -143,7 +143,7 @@ def start(settings: Settings, artifact: Artifact, checkpoint: Checkpoint) -> Loa
         settings.alpha or artifact.detector.alpha,
         settings.guarantee or artifact.detector.guarantee,
     ).to(checkpoint.model.device)
-    codec = Text(checkpoint.tokenizer, manifest.context.template)
+    codec = Text(checkpoint.tokenizer, manifest.context.template, manifest.context.text)
     self_test(checkpoint)
     judge = Judge(detector)
     engine = Engine(

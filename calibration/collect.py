@@ -13,7 +13,8 @@ from tqdm import tqdm
 
 from calibration.collection import CollectionFolder, CollectionRecord, Shard
 from calibration.questions import Question
-from detector.backend import Ask
+from detector.backend import Ask, Message
+from detector.conversation import judged_question
 from detector.engine.engine import Engine
 from detector.engine.model.checkpoint import Checkpoint
 from detector.engine.model.text import Text
@@ -92,7 +93,7 @@ def collect(
         )
         for file in files
     ]
-    text = Text(checkpoint.tokenizer, context.template)
+    text = Text(checkpoint.tokenizer, context.template, context.text)
     keeper = _Keeper(looks, model.num_hidden_layers + 1, model.hidden_size)
     engine = Engine(
         checkpoint,
@@ -106,7 +107,7 @@ def collect(
     try:
         for file, kept in zip(files, done, strict=True):
             asks = {
-                _ask(text, question, context, prompt_only): question
+                _ask(text, question, context, max_length, prompt_only): question
                 for question in file.questions
                 if question.key not in kept
             }
@@ -117,14 +118,26 @@ def collect(
         engine.close()
 
 
-def _ask(text: Text, question: Question, context: Context, prompt_only: bool) -> Ask:
-    if context.judged == "question":
-        prompt = text.encode_question(question.text)
-    else:
-        prompt = text.encode_conversation(question.messages)
+def _ask(
+    text: Text, question: Question, context: Context, max_length: int, prompt_only: bool
+) -> Ask:
+    """Judged at the prompt as serving does. Where a question is judged, it is answered alone and
+    as it was typed, the one prompt whose responses serving judges too.
+    """
+    judged = judged_question(text, context.judged, question.messages, max_length)
+    if judged is not None and prompt_only:
+        return Ask(judged.tokens, question=judged, response=())
+    alone: Message = {"role": "user", "content": question.text.strip()}
+    prompt = text.encode_conversation(question.messages if judged is None else [alone])
     if prompt_only:
         return Ask(prompt, response=())
-    return Ask(prompt, max_tokens=context.max_tokens, sampling=context.sampling, seed=question.seed)
+    return Ask(
+        prompt,
+        max_tokens=context.max_tokens,
+        sampling=context.sampling,
+        seed=question.seed,
+        question=judged,
+    )
 
 
 def _run(

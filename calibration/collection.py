@@ -25,8 +25,9 @@ from detector.manifest import Context, Fingerprint, Source
 from detector.planes import Planes
 from detector.trajectory import Look, look_name, parse_look
 
-_FORMAT: Literal[2] = 2
-"""Of a collection: 1 had keys of words alone and likelihoods in its shards."""
+_FORMAT: Literal[3] = 3
+"""Of a collection: 1 had keys of words alone and likelihoods in its shards, 2 judged
+texts as they were typed."""
 
 
 class CollectionRecord(BaseModel):
@@ -34,7 +35,7 @@ class CollectionRecord(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    format: Literal[2] = _FORMAT
+    format: Literal[3] = _FORMAT
     model_name: str
     n_layers: int
     hidden_size: int

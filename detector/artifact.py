@@ -10,7 +10,11 @@ import hashlib
 import json
 from dataclasses import dataclass, fields
 from pathlib import Path
+<<<<<<< HEAD
 from typing import Any, TypeVar
+=======
+from typing import get_args
+>>>>>>> judged
 
 import torch
 from pydantic import ValidationError
@@ -19,8 +23,12 @@ from safetensors.torch import save
 from torch import Tensor
 
 from detector.atomic import write_atomically
+<<<<<<< HEAD
 from detector.clusters import Clusters
 from detector.conformal import Calibration
+=======
+from detector.canonical import TextVersion
+>>>>>>> judged
 from detector.detector import Detector, FittedLook, Part
 from detector.errors import ArtifactError, CorruptArtifactError
 from detector.manifest import LookManifest, Manifest, ManifestFormat
@@ -150,11 +158,18 @@ def _calibration(name: str, stored: dict[str, Tensor]) -> Calibration:
 
 
 def _require_format(path: Path, manifest: str) -> None:
-    written = ManifestFormat.model_validate_json(manifest).format
-    if written != Manifest.model_fields["format"].default:
+    written = ManifestFormat.model_validate_json(manifest)
+    if written.format != Manifest.model_fields["format"].default:
         raise ArtifactError(
-            f"artifact {str(path)!r} is of format {written}, which this version does not read: "
-            "make it again with `trajguard fit`",
+            f"artifact {str(path)!r} is of format {written.format}, which this version does not "
+            "read: make it again with `trajguard fit`",
+            param="artifact",
+        )
+    if written.context.text not in get_args(TextVersion):
+        raise ArtifactError(
+            f"artifact {str(path)!r} judges {written.context.text!r} text, which this version does "
+            f"not write (it writes {', '.join(get_args(TextVersion))}): make it again with "
+            "`trajguard collect` and `trajguard fit`",
             param="artifact",
         )
 

@@ -45,13 +45,23 @@ class Sampling(BaseModel):
     ignore_eos: bool = False
 
 
+@dataclass(frozen=True)
+class RenderedQuestion:
+    """What is judged of a conversation, as a prompt of its own: its tokens, and the positions
+    start..stop-1 of the question's own among them.
+    """
+
+    tokens: tuple[int, ...]
+    span: tuple[int, int]
+
+
 @dataclass(frozen=True, eq=False)
 class Ask:
     """A prompt to generate from, or a prompt and response to trace (teacher-forced).
 
     Each is one request of its own, however alike two are. `question`, where given, is judged
-    at the prompt look in place of `prompt`. With `response` given nothing is generated, and
-    `max_tokens` and `sampling` have no part.
+    at the prompt looks in place of `prompt`, at no cost where its tokens are the prompt's. With
+    `response` given nothing is generated, and `max_tokens` and `sampling` have no part.
 
     `first`, where given, asks for another response to the same prompt and is submitted before
     this one or with it: the prompt looks are taken there alone, and if it ends without a
@@ -63,7 +73,7 @@ class Ask:
     max_tokens: int = 1
     sampling: Sampling = field(default_factory=Sampling)
     seed: int | None = None
-    question: tuple[int, ...] | None = None
+    question: RenderedQuestion | None = None
     response: tuple[int, ...] | None = None
     first: Ask | None = None
     n_logprobs: int | None = None
@@ -169,8 +179,8 @@ class Decoder(Protocol):
 class Codec(Protocol):
     """Text to the tokens of a backend's model and back, under one prompt template."""
 
-    def encode_question(self, question: str) -> tuple[int, ...]:
-        """A question rendered alone, ready for the response."""
+    def encode_question(self, turns: Sequence[str]) -> RenderedQuestion:
+        """The user's turns as they are judged, oldest first: the last one is the question."""
 
     def encode_conversation(self, messages: Sequence[Message]) -> tuple[int, ...]:
         """Messages, ready for the response. Raises InvalidRequestError when the model's chat

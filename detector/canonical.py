@@ -15,8 +15,12 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from typing import Final, Literal
 
-CANONICAL = "canonical/1"
+TextVersion = Literal["canonical/1", "typed"]
+"""How a text is written to be judged: by a version of `canonical`, or as it was typed."""
+
+CANONICAL: Final = "canonical/1"
 """The version. Whatever changes `canonical` for any text changes this."""
 
 _SAME = str.maketrans(

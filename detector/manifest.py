@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from detector.backend import Sampling
+from detector.canonical import CANONICAL, TextVersion
 from detector.errors import ArtifactMismatchError
 from detector.groups import Grouping
 from detector.verdict import Guarantee
@@ -43,17 +44,27 @@ class Fingerprint(_Frozen):
 class Context(_Frozen):
     """Under which conditions the calibration's trajectories came about.
 
-    `judged` is what the prompt look sees: the last user message rendered alone by
-    `template` ("question"), or the whole served prompt ("conversation"). `template` is
+    `judged` is what the prompt looks see: the user's messages rendered alone by `template`,
+    the last one being the question ("question"), or the whole served prompt ("conversation").
+    `text` is how a question is written for that (see `detector.canonical`). `template` is
     "chat" for the tokenizer's own chat template, or a text with {question} in it.
     `system_prompts` are SHA-256 digests of the system prompts met in calibration.
     """
 
     judged: Judged = "question"
     template: str = "chat"
+    text: TextVersion = CANONICAL
     sampling: Sampling = Sampling()
     max_tokens: int = Field(default=1, ge=1)
     system_prompts: tuple[str, ...] = ()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _served_is_typed(cls, values: Any) -> Any:
+        """A prompt that is judged as it is served is judged as it was typed."""
+        if isinstance(values, dict) and values.get("judged") == "conversation":
+            return {"text": "typed"} | values
+        return values
 
 
 def system_prompt_digest(messages: Iterable[Mapping[str, str]]) -> str:
@@ -97,10 +108,15 @@ class Splits(_Frozen):
     holdout: int
 
 
+class _ContextOfAny(BaseModel):
+    text: str = "typed"
+
+
 class ManifestFormat(BaseModel):
-    """The format alone, of a manifest of any."""
+    """The format, of a manifest of any, and how it writes texts."""
 
     format: int
+    context: _ContextOfAny = _ContextOfAny()
 
 
 class Manifest(_Frozen):

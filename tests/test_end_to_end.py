@@ -83,7 +83,7 @@ def test_packaged_artifact_is_what_it_says() -> None:
 @torch.inference_mode()
 def test_running_mean_equals_one_teacher_forced_pass_in_float32() -> None:
     checkpoint = load_checkpoint(NAME, "float32")
-    request = Ask(Text(checkpoint.tokenizer).encode_question(IN_SCOPE[0]), max_tokens=12)
+    request = Ask(Text(checkpoint.tokenizer).encode_question([IN_SCOPE[0]]).tokens, max_tokens=12)
     seen: list[torch.Tensor] = []
 
     def observer(look: Look, requests: object, trajectories: torch.Tensor) -> list[bool]:

@@ -31,6 +31,7 @@ async def readyz(loaded: Ready) -> dict[str, Any]:
         "artifact": loaded.artifact_id,
         "scope": manifest.scope,
         "judged": manifest.context.judged,
+        "text": manifest.context.text,
         "looks": [look.look for look in manifest.looks],
         "mode": loaded.settings.mode,
         "alpha": detector.alpha,

@@ -28,5 +28,7 @@ async def score(
         generation.close()
     if pieces is None:
         return Response(status_code=LEFT)
-    verdict = score_verdict(generation.judgement, asked.mode, loaded.artifact_id)
+    verdict = score_verdict(
+        generation.judgement, asked.mode, loaded.artifact_id, loaded.manifest.context.text
+    )
     return JSONResponse(ScoreResponse(model=loaded.model_id, verdict=verdict).model_dump())

@@ -45,6 +45,7 @@ class ChatWriter:
         self._created = int(time.time())
         self._model = loaded.model_id
         self._artifact_id = loaded.artifact_id
+        self._text = loaded.manifest.context.text
         self._codec = loaded.codec
         self._refusal = loaded.settings.refusal
         self._generation = generation
@@ -139,7 +140,8 @@ class ChatWriter:
         return ChoiceLogprobs(content=[token_logprob(each, self._codec) for each in logprobs])
 
     def _verdict(self, judgement: Judgement) -> ChatVerdict | None:
-        return chat_verdict(judgement, self._generation.asked.mode, self._artifact_id)
+        mode = self._generation.asked.mode
+        return chat_verdict(judgement, mode, self._artifact_id, self._text)
 
 
 def token_logprob(logprobs: TokenLogprobs, codec: Codec) -> TokenLogprob:

@@ -4,24 +4,31 @@ from __future__ import annotations
 
 from app.policy import Mode, decide
 from app.wire.verdict import ChatVerdict, ScoreVerdict
+from detector.canonical import TextVersion
 from detector.judge import Judgement
 from detector.trajectory import look_name
 from detector.verdict import LookScore
 
 
-def chat_verdict(judgement: Judgement, mode: Mode, artifact_id: str) -> ChatVerdict | None:
+def chat_verdict(
+    judgement: Judgement, mode: Mode, artifact_id: str, text: TextVersion
+) -> ChatVerdict | None:
     """For a chat response: without distances, and none at all in shadow mode."""
     if mode == "shadow" or judgement.verdict is None:
         return None
-    return ChatVerdict.model_validate(_fields(judgement, mode, artifact_id))
+    return ChatVerdict.model_validate(_fields(judgement, mode, artifact_id, text))
 
 
-def score_verdict(judgement: Judgement, mode: Mode, artifact_id: str) -> ScoreVerdict:
+def score_verdict(
+    judgement: Judgement, mode: Mode, artifact_id: str, text: TextVersion
+) -> ScoreVerdict:
     """For the score endpoint, in every mode."""
-    return ScoreVerdict.model_validate(_fields(judgement, mode, artifact_id))
+    return ScoreVerdict.model_validate(_fields(judgement, mode, artifact_id, text))
 
 
-def _fields(judgement: Judgement, mode: Mode, artifact_id: str) -> dict[str, object]:
+def _fields(
+    judgement: Judgement, mode: Mode, artifact_id: str, text: TextVersion
+) -> dict[str, object]:
     verdict = judgement.verdict
     assert verdict is not None
     return {
@@ -35,6 +42,7 @@ def _fields(judgement: Judgement, mode: Mode, artifact_id: str) -> dict[str, obj
         "decision": decide(verdict, mode),
         "mode": mode,
         "artifact": artifact_id,
+        "text": text,
         "looks": [_look(look) for look in verdict.looks],
     }
 

@@ -15,6 +15,7 @@ from calibration.paths import require_folder, require_model
 from calibration.questions import read_questions
 from calibration.reading import require_questions
 from detector.backend import Sampling
+from detector.canonical import CANONICAL, TextVersion
 from detector.errors import CalibrationError
 from detector.manifest import Context, Judged, system_prompt_digest
 from detector.trajectory import Look, parse_look
@@ -59,6 +60,11 @@ class Collect(ModelCommand):
         default="prompt", description="comma-separated: prompt, numbers of tokens, end"
     )
     judged: Judged = Field(default="question", description="what the prompt looks see")
+    text: TextVersion | None = Field(
+        default=None,
+        description="how questions are written to be judged: canonical/1 for a judged question; "
+        "typed is as they are, as for a judged conversation",
+    )
     template: Template = Field(
         default="chat", description=r"'chat', or a text with {question}; \n is a line break"
     )
@@ -71,6 +77,7 @@ class Collect(ModelCommand):
 
     def run(self) -> None:
         looks = _parse_looks(self.looks)
+        text = self._text()
         require_questions(self.questions)
         require_folder(self.out)
         require_model(self.model)
@@ -87,6 +94,7 @@ class Collect(ModelCommand):
         digests = {system_prompt_digest(q.messages) for questions, _ in read for q in questions}
         context = Context(
             judged=self.judged,
+            text=text,
             template=self.template,
             sampling=Sampling(temperature=self.temperature, top_p=self.top_p, top_k=self.top_k),
             max_tokens=self.max_tokens or default_max_tokens(looks),
@@ -98,3 +106,14 @@ class Collect(ModelCommand):
             QuestionsFile(questions, source, self.out / source.name) for questions, source in read
         ]
         collect(checkpoint, files, context=context, looks=looks)
+
+    def _text(self) -> TextVersion:
+        if self.judged == "question":
+            return self.text or CANONICAL
+        if self.text not in (None, "typed"):
+            raise CalibrationError(
+                f"--text {self.text} rewrites questions, and --judged conversation takes prompts "
+                "as they are served: leave one out",
+                param="text",
+            )
+        return "typed"

@@ -25,7 +25,7 @@ Span = tuple[int, int]
 @dataclass(frozen=True)
 class _Prefill:
     # (rows, spans, positions), each span's mean as a weighted sum; where every row has one
-    # span of one position, (rows,) these positions.
+    # span of one of these positions, (rows,) which.
     weights: Tensor
     means: Tensor  # (L + 1, rows, spans, d)
 
@@ -71,19 +71,25 @@ class Collector:
             handle.remove()
         self._handles = []
 
-    def prefill(self, spans: Sequence[Sequence[Span]], n_positions: int) -> Tensor:
-        """Next: a prefill of len(spans) rows. Returns where the means over each row's spans
-        will be, (L + 1, rows, most spans of a row, d).
+    def prefill(self, spans: Sequence[Sequence[Span]], n_positions: int, first: int = 0) -> Tensor:
+        """Next: a prefill of len(spans) rows, at positions from `first` on. Returns where the
+        means over each row's spans will be, (L + 1, rows, most spans of a row, d); of a span
+        that reaches beyond these positions, what they add to its mean.
         """
         n_spans = max(map(len, spans))
-        firsts = [start for (start, stop), *others in spans if stop == start + 1 and not others]
+        firsts = [
+            start - first
+            for (start, stop), *others in spans
+            if stop == start + 1 and not others and first <= start < first + n_positions
+        ]
         if len(firsts) == len(spans):
             weights = torch.tensor(firsts)
         else:
             weights = torch.zeros(len(spans), n_spans, n_positions)
             for row, row_spans in enumerate(spans):
                 for index, (start, stop) in enumerate(row_spans):
-                    weights[row, index, start:stop] = 1 / (stop - start)
+                    here = slice(max(start - first, 0), max(stop - first, 0))
+                    weights[row, index, here] = 1 / (stop - start)
         means = torch.zeros(self.n_planes, len(spans), n_spans, self._width, device=self._device)
         self._prefill = _Prefill(to_device(weights, self._device), means)
         self._attach()

@@ -100,8 +100,8 @@ class Engine:
             n_tokens=cast("Tensor", model.get_input_embeddings().weight).shape[0],
             clock=clock,
         )
-        # Of the prompt that is staged, the mean over its chunks so far.
-        self._staged_mean = torch.zeros(())
+        # Of the prompt that is staged, what its chunks so far add to the means over its spans.
+        self._staged_means = torch.zeros(())
         self._steps: list[Step] = []
 
     # Any thread.
@@ -177,13 +177,13 @@ class Engine:
     def _prefill_chunk(self, row: Row, start: int, stop: int) -> None:
         """The next chunk of a long prompt; after the last one its generation starts."""
         run = row.run
-        means, logits = self._runner.prefill_chunk(row.ids[start:stop], start)
+        means, logits = self._runner.prefill_chunk(row, start, stop)
         run.n_cached = stop
-        # Chunks weigh into the mean over the prompt by their length.
-        self._staged_mean = means[:, :, 1:] * (stop - start) + (self._staged_mean if start else 0.0)
+        if start:
+            means += self._staged_means
+        self._staged_means = means
         if stop < len(row.ids):
             return
-        means[:, :, 1:] = self._staged_mean / stop
         slot = self._schedule.start([run])
         self._runner.unstage(slot, stop)
         self._collector.sums[:, slot] = means[:, 0, 0]

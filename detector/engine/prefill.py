@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from detector.engine.run import Run
-from detector.trajectory import END, PROMPT, PROMPT_LOOKS, PROMPT_MEAN, Look, in_order
+from detector.trajectory import END, PROMPT, PROMPT_LOOKS, PROMPT_MEAN, QUESTION, Look, in_order
 
 if TYPE_CHECKING:
     from detector.engine.collector import Span
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Row:
-    """One sequence of a prefill, and the looks to take on it: each look's span.
+    """One sequence of a prefill, and the looks to take on it: each look's place in `spans`.
 
     `spans[0]` is always the last prompt token, which a starting response sums up from.
     """
@@ -33,6 +33,7 @@ class Row:
         prompt: tuple[int, ...],
         looks: Collection[Look],
         *,
+        question: Span | None = None,
         response: tuple[int, ...] = (),
         starts: bool = False,
     ) -> Row:
@@ -45,6 +46,9 @@ class Row:
             elif look == PROMPT_MEAN:
                 places[look] = len(spans)
                 spans.append((0, len(prompt)))
+            elif look == QUESTION:
+                places[look] = len(spans)
+                spans.append(question or (0, len(prompt)))
             elif 0 < len(response) >= look:
                 places[look] = len(spans)
                 spans.append((last, last + (len(response) if look == END else look)))
@@ -52,17 +56,19 @@ class Row:
 
 
 def rows_of(run: Run, looks: frozenset[Look]) -> list[Row]:
-    """The sequences to prefill for a request: its question, if that is judged apart from
-    its prompt, and its prompt.
+    """The sequences to prefill for a request: its question, if that is other tokens than its
+    prompt, and its prompt.
     """
     ask, rows = run.ask, []
+    question = ask.question
+    span = None if question is None else question.span
     if ask.first is not None:
         looks -= PROMPT_LOOKS
-    if ask.question is not None and looks & PROMPT_LOOKS:
-        rows.append(Row.of(run, ask.question, looks & PROMPT_LOOKS))
+    if question is not None and question.tokens != ask.prompt and looks & PROMPT_LOOKS:
+        rows.append(Row.of(run, question.tokens, looks & PROMPT_LOOKS, question=span))
         looks -= PROMPT_LOOKS
     if ask.response is None:
-        rows.append(Row.of(run, ask.prompt, looks & PROMPT_LOOKS, starts=True))
+        rows.append(Row.of(run, ask.prompt, looks & PROMPT_LOOKS, question=span, starts=True))
     elif looks or not rows:
-        rows.append(Row.of(run, ask.prompt, looks, response=ask.response))
+        rows.append(Row.of(run, ask.prompt, looks, question=span, response=ask.response))
     return rows

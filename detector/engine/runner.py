@@ -54,11 +54,11 @@ class Runner(Protocol):
         the last token of each row `starting` (len(starting), vocabulary).
         """
 
-    def prefill_chunk(self, ids: Sequence[int], start: int) -> tuple[Tensor, Tensor]:
-        """The staged prompt's tokens from position `start` on.
+    def prefill_chunk(self, row: Row, start: int, stop: int) -> tuple[Tensor, Tensor]:
+        """Positions start..stop-1 of the staged prompt.
 
-        Returns the last state and the mean over the chunk (L + 1, 1, 2, d), and the logits
-        after its last token (1, vocabulary).
+        Returns what they add to the means over its spans (L + 1, 1, spans, d), and the logits
+        after the last of them (1, vocabulary).
         """
 
     def unstage(self, slot: int, length: int) -> None:

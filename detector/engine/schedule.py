@@ -147,7 +147,8 @@ class Schedule:
             raise InvalidRequestError(
                 f"max_tokens is {ask.max_tokens}: ask for at least 1", param="max_tokens"
             )
-        texts = {"prompt": ask.prompt, "question": ask.question}
+        question = ask.question
+        texts = {"prompt": ask.prompt, "question": None if question is None else question.tokens}
         for name, ids in texts.items():
             if ids is not None and not ids:
                 raise InvalidRequestError(f"the {name} has no tokens: send some", param="messages")
@@ -158,7 +159,17 @@ class Schedule:
                     "serve the model with the tokenizer it was trained with",
                     param="messages",
                 )
-        needed = max(ask.n_positions, len(ask.question or ()))
+        n_question = 0
+        if question is not None:
+            n_question = len(question.tokens)
+            start, stop = question.span
+            if not 0 <= start < stop <= n_question:
+                raise InvalidRequestError(
+                    f"the question's span {question.span} holds none of its {n_question} tokens "
+                    "or others: give it as start, stop",
+                    param="messages",
+                )
+        needed = max(ask.n_positions, n_question)
         if needed > self._max_length:
             raise PromptTooLongError(
                 f"the prompt takes {len(ask.prompt)} tokens and the request "

@@ -66,7 +66,7 @@ class SequentialRunner:
             means.append(torch.nn.functional.pad(mean, (0, 0, 0, n_spans - mean.shape[2])))
         return torch.cat(means, 1), torch.stack(logits) if logits else torch.empty(0)
 
-    def prefill_chunk(self, ids: Sequence[int], start: int) -> tuple[Tensor, Tensor]:
+    def prefill_chunk(self, row: Row, start: int, stop: int) -> tuple[Tensor, Tensor]:
         raise NotImplementedError("prompts are prefilled whole")
 
     def unstage(self, slot: int, length: int) -> None:

@@ -89,13 +89,12 @@ class SlotRunner:
         last = torch.tensor([wanted.index(end) for end in ends], dtype=torch.long)
         return means, logits[kept, to_device(last, device)]
 
-    def prefill_chunk(self, ids: Sequence[int], start: int) -> tuple[Tensor, Tensor]:
-        n, stop = len(ids), start + len(ids)
+    def prefill_chunk(self, row: Row, start: int, stop: int) -> tuple[Tensor, Tensor]:
         self._cache.chunk(start)
-        means = self._collector.prefill([[(n - 1, n), (0, n)]], n)
+        means = self._collector.prefill([row.spans], stop - start, start)
         positions = self._positions[None, start:stop]
         logits = self._forward(
-            to_device([ids], positions.device),
+            to_device([row.ids[start:stop]], positions.device),
             positions,
             positions,
             self._positions[:stop],

@@ -15,7 +15,16 @@ from fastapi import FastAPI
 from app.loading import Loaded
 from app.main import create_app
 from app.settings import Settings
-from detector.backend import Ask, Capacity, Finish, Message, Observer, Step, TokenLogprobs
+from detector.backend import (
+    Ask,
+    Capacity,
+    Finish,
+    Message,
+    Observer,
+    RenderedQuestion,
+    Step,
+    TokenLogprobs,
+)
 from detector.engine.run import Run
 from detector.engine.schedule import Chunk, Decode, Prefill, Schedule
 from detector.judge import Judge
@@ -35,10 +44,13 @@ Scores = Callable[[Ask, Look], float]
 
 
 class RecordedCodec:
-    """A byte a token; a prompt is the contents of its messages, a line each."""
+    """A byte a token; a prompt is the contents of its messages, a line each, and a question
+    the user's turns, a blank line between them.
+    """
 
-    def encode_question(self, question: str) -> tuple[int, ...]:
-        return tuple(question.encode())
+    def encode_question(self, turns: Sequence[str]) -> RenderedQuestion:
+        tokens = tuple("\n\n".join(turns).encode())
+        return RenderedQuestion(tokens, (len(tokens) - len(turns[-1].encode()), len(tokens)))
 
     def encode_conversation(self, messages: Sequence[Message]) -> tuple[int, ...]:
         return tuple("\n".join(message["content"] for message in messages).encode())

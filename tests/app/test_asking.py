@@ -8,7 +8,7 @@ import pytest
 
 from app.asking import MAX_TOKENS
 from app.settings import load_settings
-from detector.backend import Ask, Sampling
+from detector.backend import Ask, RenderedQuestion, Sampling
 from detector.groups import Grouping
 from detector.manifest import Context, system_prompt_digest
 from detector.trajectory import Look
@@ -66,19 +66,20 @@ def test_uncalibrated_conversations_count_if_so_configured() -> None:
 
 
 def test_a_question_in_a_longer_prompt_is_judged_apart_and_its_response_is_not() -> None:
-    judged: list[tuple[int, ...] | None] = []
+    judged: list[Ask] = []
 
     def scores(ask: Ask, look: Look) -> float:
-        judged.append(ask.question)
+        judged.append(ask)
         return 0.0
 
     answer = ask(CHAT, OTHER + user(IN_SCOPE), {"scores": scores})
     excluded = looks_of(answer["trajguard"])
     assert excluded["prompt"] is None
     assert "more than the question" in (excluded["4"] or "")
-    assert judged[0] == tuple(IN_SCOPE.encode())
+    question = tuple(IN_SCOPE.encode())
+    assert judged[0].question == RenderedQuestion(question, (0, len(question)))
     ask(CHAT, user(IN_SCOPE), {"scores": scores})
-    assert judged[-1] is None
+    assert judged[-1].question == RenderedQuestion(judged[-1].prompt, (0, len(question)))
 
 
 def test_the_calibrated_sampling_holds_where_a_request_names_none() -> None:

@@ -186,7 +186,7 @@ def test_logprobs_have_openai_s_shape_and_the_model_s_values(
     assert len(content) == answer["usage"]["completion_tokens"] == 8
     loaded = loaded_of(app)
     token_of = {loaded.codec.token_bytes(token): token for token in range(1, 257)}
-    prompt = loaded.codec.encode_question(IN_SCOPE)
+    prompt = loaded.codec.encode_question([IN_SCOPE]).tokens
     response = [token_of[bytes(entry["bytes"])] for entry in content]
     with torch.inference_mode():
         logits = engine_of(app).checkpoint.model(torch.tensor([[*prompt, *response]])).logits

@@ -124,7 +124,7 @@ def test_nan_in_mid_stream_is_an_event_without_done(app: FastAPI, client: TestCl
     text = loaded_of(app).codec
     token_of = {text.token_bytes(token): token for token in range(1, 257)}
     tokens = [token_of[bytes(each["bytes"])] for each in choice["logprobs"]["content"]]
-    early = {*text.encode_question(IN_SCOPE), *tokens[:3]}
+    early = {*text.encode_question([IN_SCOPE]).tokens, *tokens[:3]}
     poison(app, next(token for token in tokens[3:] if token not in early))
     streamed = client.post(URL, json={**body, "stream": True})
     assert streamed.status_code == 200

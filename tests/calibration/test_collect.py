@@ -47,7 +47,7 @@ def test_sampled_calibration_holds_for_other_draws(tmp_path: Path) -> None:
     engine = Engine(checkpoint, looks={3}, observer=observe, n_slots=32, max_length=512)
     text = Text(checkpoint.tokenizer)
     for seed, (question, _) in enumerate(generate(200, seed=9)):
-        prompt = text.encode_question(question)
+        prompt = text.encode_question([question]).tokens
         engine.submit(Ask(prompt, max_tokens=3, sampling=SAMPLED.sampling, seed=10**6 + seed))
     while engine.busy:
         engine.step()

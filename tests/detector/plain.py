@@ -9,13 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from detector.backend import Ask, Finish
+from detector.backend import Ask, Finish, RenderedQuestion
 from detector.engine.collector import decoder_layers
 from detector.engine.engine import Engine
 from detector.engine.model.checkpoint import Checkpoint
-from detector.trajectory import END, PROMPT, PROMPT_LOOKS, PROMPT_MEAN, Look
+from detector.trajectory import END, PROMPT, PROMPT_LOOKS, PROMPT_MEAN, QUESTION, Look
 
-LOOKS = (PROMPT_MEAN, PROMPT, 2, 4, END)
+LOOKS = (QUESTION, PROMPT_MEAN, PROMPT, 2, 4, END)
 
 
 @dataclass
@@ -35,6 +35,10 @@ class Seen:
 def prompt(n: int, seed: int) -> tuple[int, ...]:
     generator = torch.Generator().manual_seed(seed)
     return tuple(torch.randint(1, 257, (n,), generator=generator).tolist())
+
+
+def question(n: int, seed: int, span: tuple[int, int] | None = None) -> RenderedQuestion:
+    return RenderedQuestion(prompt(n, seed), span or (n // 3, n))
 
 
 def drain(engine: Engine) -> tuple[dict[Ask, list[int]], dict[Ask, Finish]]:
@@ -85,7 +89,10 @@ class Plain:
 
     def trajectory(self, request: Ask, response: tuple[int, ...], look: Look) -> Tensor:
         if look in PROMPT_LOOKS:
-            states = self._states(request.question or request.prompt)
+            question = request.question
+            states = self._states(request.prompt if question is None else question.tokens)
+            if question is not None and look == QUESTION:
+                states = states[:, slice(*question.span)]
             return states[:, -1] if look == PROMPT else states.mean(1)
         states = self._states((*request.prompt, *response))
         count = len(response) if look == END else look
@@ -127,10 +134,15 @@ def mixed_requests() -> list[Ask]:
         Ask(prompt(12, 20), response=prompt(7, 21)),
         Ask(prompt(90, 22), response=prompt(3, 23)),
         Ask(prompt(5, 24), response=()),
-        Ask(prompt(30, 25), max_tokens=6, question=prompt(8, 26)),
-        Ask(prompt(120, 27), max_tokens=4, question=prompt(11, 28)),
-        Ask(prompt(33, 29), response=prompt(6, 30), question=prompt(4, 31)),
-        Ask(prompt(33, 32), response=(), question=prompt(4, 33)),
+        Ask(prompt(30, 25), max_tokens=6, question=question(8, 26)),
+        Ask(prompt(120, 27), max_tokens=4, question=question(11, 28)),
+        Ask(prompt(33, 29), response=prompt(6, 30), question=question(4, 31)),
+        Ask(prompt(33, 32), response=(), question=question(4, 33)),
+        # Judged in the prompt's own sequence: whole, in chunks, in one of them alone, traced.
+        Ask(prompt(34, 34), max_tokens=3, question=question(34, 34, (5, 30))),
+        Ask(prompt(130, 35), max_tokens=3, question=question(130, 35, (7, 126))),
+        Ask(prompt(110, 36), max_tokens=3, question=question(110, 36, (60, 63))),
+        Ask(prompt(21, 37), response=prompt(5, 38), question=question(21, 37, (20, 21))),
     ]
     return requests
 

@@ -165,7 +165,7 @@ def test_cache_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.Monkey
 
 def test_text_renders_questions_and_conversations() -> None:
     text = Text(tiny_tokenizer())
-    alone = text.encode_question("  2 + 2?\n")
+    alone = text.encode_question(["  2 + 2?\n"]).tokens
     assert text.decode(alone) == "<user>2 + 2?\n<assistant>"
     turns = [
         {"role": "user", "content": "1 + 1?"},
@@ -174,7 +174,7 @@ def test_text_renders_questions_and_conversations() -> None:
     ]
     assert text.decode(text.encode_conversation(turns)).endswith("<user>2 + 2?\n<assistant>")
     plain = Text(tiny_tokenizer(), "Q: {question}\nA:")
-    assert plain.decode(plain.encode_question("2 + 2?")) == "Q: 2 + 2?\nA:"
+    assert plain.decode(plain.encode_question(["2 + 2?"]).tokens) == "Q: 2 + 2?\nA:"
     assert plain.decode(plain.encode_conversation(turns)) == "Q: 1 + 1?\nA: 2\n\nQ: 2 + 2?\nA:"
 
 
@@ -184,7 +184,7 @@ def test_text_says_what_a_template_lacks() -> None:
         Text(tokenizer, "Q: A:")
     tokenizer.chat_template = "{{ raise_exception('no system role') }}"
     with pytest.raises(InvalidRequestError, match="refused by the model's chat template"):
-        Text(tokenizer).encode_question("secret")
+        Text(tokenizer).encode_question(["secret"])
     tokenizer.chat_template = None
     with pytest.raises(CheckpointError, match="has no chat template"):
         Text(tokenizer)

@@ -297,12 +297,12 @@ def test_scores_are_standardised_within_clusters() -> None:
     alpha, n = 0.1, 2000
     generator = torch.Generator().manual_seed(5)
     rows = torch.randn(3 * n, N_PLANES, D, generator=generator)
-    # The second kind lies apart on layer 3 and varies three times as much everywhere.
+    # The second kind lies apart on layer 3 and varies half as much again everywhere.
     second = torch.rand(3 * n, generator=generator) < 0.5
-    rows[second] *= 3
-    rows[:, 3, :2] += torch.where(second[:, None], torch.tensor([40.0, 20.0]), 0.0)
+    rows[second] *= 1.5
+    rows[:, 3, :2] += torch.where(second[:, None], torch.tensor([12.0, 9.0]), 0.0)
     clusters = Clusters(
-        torch.tensor(3), torch.zeros(D), torch.eye(2, D), torch.tensor([[0.0, 0.0], [40.0, 20.0]])
+        torch.tensor(3), torch.zeros(D), torch.eye(2, D), torch.tensor([[0.0, 0.0], [12.0, 9.0]])
     )
     fit, conformal = ({PROMPT: Planes.of(rows[i * n : (i + 1) * n])} for i in (0, 1))
     new, of_second = {PROMPT: Planes.of(rows[2 * n :])}, second[2 * n :]

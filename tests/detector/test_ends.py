@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 import torch
 
-from detector.backend import Ask, Finish, Sampling
+from detector.backend import Ask, Finish, RenderedQuestion, Sampling
 from detector.engine.engine import Engine
 from detector.engine.model.checkpoint import Checkpoint
 from detector.errors import CapacityError, InvalidRequestError, PromptTooLongError
 from detector.trajectory import END, PROMPT, PROMPT_LOOKS
-from tests.detector.plain import LOOKS, Seen, drain, plain_greedy, prompt
+from tests.detector.plain import LOOKS, Seen, drain, plain_greedy, prompt, question
 from tests.tiny import tiny_checkpoint
 
 
@@ -159,7 +159,9 @@ def test_nan_in_a_question_judged_apart_fails_its_request() -> None:
     engine = Engine(
         poisoned(200), looks=(PROMPT,), observer=Seen(), max_length=128, prefill_tokens=32
     )
-    requests = [Ask((1,) * n, max_tokens=4, question=(200, 7)) for n in (5, 90)]
+    requests = [
+        Ask((1,) * n, max_tokens=4, question=RenderedQuestion((200, 7), (0, 2))) for n in (5, 90)
+    ]
     engine.submit(*requests)
     tokens, finishes = drain(engine)
     engine.close()
@@ -183,7 +185,7 @@ def test_requests_for_one_prompt_are_judged_once(checkpoint: Checkpoint, n_slots
     seen = Seen()
     engine = Engine(checkpoint, looks=LOOKS, observer=seen, n_slots=n_slots, max_length=128)
     sampling = Sampling(temperature=1.0)
-    first = Ask(prompt(20, 1), max_tokens=8, sampling=sampling, seed=0, question=prompt(5, 2))
+    first = Ask(prompt(20, 1), max_tokens=8, sampling=sampling, seed=0, question=question(5, 2))
     requests = several(5, first)
     engine.submit(*requests)
     tokens, _ = drain(engine)

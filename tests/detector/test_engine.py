@@ -6,7 +6,7 @@ import weakref
 import pytest
 import torch
 
-from detector.backend import Ask, Finish, Sampling
+from detector.backend import Ask, Finish, RenderedQuestion, Sampling
 from detector.engine.collector import decoder_layers
 from detector.engine.engine import Engine
 from detector.engine.model.checkpoint import Checkpoint
@@ -23,6 +23,7 @@ from tests.detector.plain import (
     mixed_requests,
     plain_greedy,
     prompt,
+    question,
 )
 from tests.tiny import tiny_checkpoint
 
@@ -73,7 +74,7 @@ def test_neighbours_that_leave_change_nothing(checkpoint: Checkpoint) -> None:
 
 
 def test_refused_question_spares_its_long_prompt(checkpoint: Checkpoint) -> None:
-    request = Ask(prompt(200, 1), max_tokens=4, question=prompt(5, 2))
+    request = Ask(prompt(200, 1), max_tokens=4, question=question(5, 2))
     seen = Seen(ends={request: PROMPT})
     engine = Engine(checkpoint, looks=(PROMPT,), observer=seen, max_length=256, prefill_tokens=32)
     engine.submit(request)
@@ -128,7 +129,7 @@ def test_submit_refuses_what_cannot_fit_and_what_must_wait_too_long(
         (Ask((5, 6), max_tokens=0), "max_tokens is 0: ask for at least 1"),
         (Ask((5, 6), max_tokens=-3), "max_tokens is -3: ask for at least 1"),
         (Ask(()), "the prompt has no tokens"),
-        (Ask((5,), question=()), "the question has no tokens"),
+        (Ask((5,), question=RenderedQuestion((), (0, 0))), "the question has no tokens"),
         (Ask((5, 257)), "the prompt has a token that the model's 257 do not include"),
         (Ask((5,), response=(-1,)), "the response has a token"),
         (Ask((5,), max_tokens=10**12), "the request 1000000000001 in all; a slot holds 64"),

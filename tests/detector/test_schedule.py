@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from detector.backend import Ask
+from detector.backend import Ask, RenderedQuestion
 from detector.engine.run import Run
 from detector.engine.schedule import Chunk, Decode, Freed, Prefill, Schedule
 from detector.errors import CapacityError, InvalidRequestError, PromptTooLongError
@@ -29,6 +29,10 @@ def schedule(**options: Any) -> Schedule:
 
 def ask(n: int, **options: Any) -> Ask:
     return Ask((1,) * n, **{"max_tokens": 5, **options})
+
+
+def judged(*ids: int) -> RenderedQuestion:
+    return RenderedQuestion(ids, (0, len(ids)))
 
 
 def start(plan: Schedule) -> list[Run]:
@@ -116,7 +120,7 @@ def test_a_long_prompt_comes_in_chunks_between_decode_steps() -> None:
 
 def test_the_question_of_a_long_prompt_goes_before_it() -> None:
     plan = schedule()
-    plan.add([ask(50, question=(7, 7))])
+    plan.add([ask(50, question=judged(7, 7))])
     work = plan.next()
     assert isinstance(work, Prefill)
     assert [row.ids for row in work.rows] == [(7, 7)]
@@ -188,13 +192,13 @@ def test_cancelling_what_has_ended_does_nothing() -> None:
     ("bad", "error"),
     [
         (ask(100, max_tokens=1), PromptTooLongError),
-        (ask(2, question=(1,) * 101), PromptTooLongError),
+        (ask(2, question=judged(*[1] * 101)), PromptTooLongError),
         (ask(2, response=(1,) * 99), PromptTooLongError),
         (ask(2, max_tokens=0), InvalidRequestError),
         (ask(0), InvalidRequestError),
-        (ask(2, question=()), InvalidRequestError),
+        (ask(2, question=judged()), InvalidRequestError),
         (ask(2, response=(256,)), InvalidRequestError),
-        (ask(2, question=(-1,)), InvalidRequestError),
+        (ask(2, question=judged(-1)), InvalidRequestError),
     ],
 )
 def test_requests_are_queued_all_or_none(bad: Ask, error: type[Exception]) -> None:

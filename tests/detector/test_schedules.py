@@ -17,8 +17,8 @@ from detector.engine.engine import Engine
 from detector.engine.model.checkpoint import Checkpoint
 from detector.engine.prefill import Row
 from detector.errors import CapacityError
-from detector.trajectory import END, PROMPT, PROMPT_LOOKS, PROMPT_MEAN, Look
-from tests.detector.plain import LOOKS, Seen, drain, prompt
+from detector.trajectory import END, PROMPT, PROMPT_LOOKS, PROMPT_MEAN, QUESTION, Look
+from tests.detector.plain import LOOKS, Seen, drain, prompt, question
 from tests.tiny import tiny_checkpoint
 
 LONGEST = 140
@@ -49,7 +49,7 @@ class Plan:
         return Ask(
             prompt(self.prompt, self.prompt % 3),
             max_tokens=self.max_tokens,
-            question=None if self.question is None else prompt(self.question, 7),
+            question=None if self.question is None else question(self.question, 7),
             response=None if self.response is None else prompt(self.response, 8),
         )
 
@@ -67,7 +67,7 @@ PLANS = st.builds(
     response=rarely(st.sampled_from([0, 1, 9])),
     question=rarely(st.sampled_from([3, 30])),
     cancelled_after=rarely(st.integers(0, 12)),
-    ends_at=rarely(st.sampled_from([PROMPT_MEAN, PROMPT, 2, 4, END])),
+    ends_at=rarely(st.sampled_from([QUESTION, PROMPT_MEAN, PROMPT, 2, 4, END])),
     n_others=st.sampled_from([0, 0, 0, 1, 2]),
 )
 
@@ -116,7 +116,7 @@ class Passes:
                     rows = cast("Sequence[Row]", args[0])
                     self.positions += len(rows) * max(len(row.ids) for row in rows)
                 elif name == "prefill_chunk":
-                    self.positions += len(cast("Sequence[int]", args[0]))
+                    self.positions += cast("int", args[2]) - cast("int", args[1])
                 return plain[name](*args, **kwargs)
 
             return run

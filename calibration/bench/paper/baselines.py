@@ -119,7 +119,7 @@ def _sequences(checkpoint: Checkpoint, collection: Collection, folder: Path) -> 
         )
     text = Text(checkpoint.tokenizer, record.context.template)
     return [
-        (text.encode_question(question), tokens)
+        (text.encode_conversation([{"role": "user", "content": question.strip()}]), tokens)
         for question, tokens in zip(collection.texts, collection.tokens, strict=True)
     ]
 

@@ -67,7 +67,7 @@ class AnsweredQuestions(Dataset[dict[str, Any]]):
     def __init__(self, text: Text, eos: int, rows: Sequence[Row]) -> None:
         self._examples = []
         for question, answer in rows:
-            prompt = text.encode_question(question)
+            prompt = text.encode_conversation([{"role": "user", "content": question.strip()}])
             response = (*text.encode_response(" " + answer_text(answer)), eos)
             ids = [*prompt, *response]
             labels = [_IGNORED] * len(prompt) + list(response)

@@ -154,7 +154,8 @@ def memory(engine: Engine, prompts: Prompts, n: int, n_new: int = 8) -> list[flo
 def load(artifact: Artifact, model: str, dtype: str, *, n: int, n_memory: int) -> str:
     """Everything measured, as text."""
     checkpoint = load_checkpoint(model, dtype)
-    text = Text(checkpoint.tokenizer, artifact.manifest.context.template)
+    context = artifact.manifest.context
+    text = Text(checkpoint.tokenizer, context.template, context.text)
     prompts = prompts_of(text, n)
 
     def make(observer: Callable[..., list[bool]]) -> Engine:

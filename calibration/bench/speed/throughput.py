@@ -75,7 +75,7 @@ def prompts_of(text: Text, n: int, length: int = N_PROMPT) -> Prompts:
     prompts: list[tuple[int, ...]] = []
     tokens: list[int] = []
     while len(prompts) < n:
-        tokens += text.encode_question(next(questions))
+        tokens += text.encode_question([next(questions)]).tokens
         while len(tokens) >= length and len(prompts) < n:
             prompts.append(tuple(tokens[:length]))
             tokens = tokens[length:]
@@ -135,7 +135,8 @@ def throughput(
     for dtype in dtypes:
         ours = load_checkpoint(model, dtype)
         rivals = [] if ours_alone else [load_checkpoint(model, dtype) for _ in range(2)]
-        text = Text(ours.tokenizer, artifact.manifest.context.template)
+        context = artifact.manifest.context
+        text = Text(ours.tokenizer, context.template, context.text)
         everywhere = every_look_guard(ours)
         with ExitStack() as stack:
             peers: list[Contender] = []

@@ -8,7 +8,8 @@ from jinja2 import TemplateError
 from tokenizers.decoders import DecodeStream
 from transformers import PreTrainedTokenizerFast
 
-from detector.backend import Message
+from detector.backend import Message, RenderedQuestion
+from detector.canonical import CANONICAL, TextVersion, canonical
 from detector.engine.model.token_bytes import TokenBytes
 from detector.errors import CheckpointError, InvalidRequestError
 
@@ -20,11 +21,17 @@ class Text:
     r"""A tokenizer under one prompt template.
 
     `template` is "chat" for the tokenizer's chat template, or a text containing
-    {question}, such as "Q: {question}\nA:". Raises CheckpointError when the tokenizer has
-    no chat template to use, or the text has no {question}.
+    {question}, such as "Q: {question}\nA:". `text` says how questions are written to be
+    judged: canonical, or as typed but for white space at their ends. Raises CheckpointError when
+    the tokenizer has no chat template to use, or the template has no {question}.
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerFast, template: str = CHAT) -> None:
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerFast,
+        template: str = CHAT,
+        text: TextVersion = CANONICAL,
+    ) -> None:
         if template == CHAT and not tokenizer.chat_template:
             raise CheckpointError(
                 "the tokenizer has no chat template: calibrate with a template of your own, "
@@ -37,22 +44,50 @@ class Text:
                 param="template",
             )
         self.template = template
+        self.text = text
         self._tokenizer = tokenizer
         self._token_bytes = TokenBytes(tokenizer)
 
-    def encode_question(self, question: str) -> tuple[int, ...]:
-        """A question rendered alone, ready for the response. White space at its ends is
-        dropped, in calibration and serving alike.
+    def encode_question(self, turns: Sequence[str]) -> RenderedQuestion:
+        """The user's turns in one message, ready for the response, a blank line between them.
+
+        The span is the last one's tokens, and whichever straddle its ends. Where a template
+        rewrites it beyond recognition, or nothing of it is left, it is that of the message; where
+        that is empty too, everything.
         """
-        return self.encode_conversation([{"role": "user", "content": question.strip()}])
+        write = canonical if self.text == CANONICAL else str.strip
+        written = [write(turn) for turn in turns]
+        content = "\n\n".join(filter(None, written))
+        rendered = self._rendered(_user(content))
+        start, stop = _differing(rendered, self._rendered(_user(_unlike(content))))
+        starts = [start]
+        if written[-1] and rendered[start:stop].endswith(written[-1]):
+            starts.insert(0, stop - len(written[-1]))
+        encoding = self._tokenizer(
+            rendered, add_special_tokens=self.template != CHAT, return_offsets_mapping=True
+        )
+        ids: tuple[int, ...] = tuple(encoding["input_ids"])
+        for start in starts:
+            own = [
+                index
+                for index, (first, after) in enumerate(encoding["offset_mapping"])
+                if first < stop and start < after and first < after
+            ]
+            if own:
+                return RenderedQuestion(ids, (own[0], own[-1] + 1))
+        return RenderedQuestion(ids, (0, len(ids)))
 
     def encode_conversation(self, messages: Sequence[Message]) -> tuple[int, ...]:
         """Messages with `role` and `content`, ready for the response.
 
         Raises InvalidRequestError when the chat template refuses them.
         """
+        rendered = self._rendered(messages)
+        return tuple(self._tokenizer.encode(rendered, add_special_tokens=self.template != CHAT))
+
+    def _rendered(self, messages: Sequence[Message]) -> str:
         if self.template != CHAT:
-            return tuple(self._tokenizer.encode(self._plain(messages)))
+            return self._plain(messages)
         try:
             rendered = self._tokenizer.apply_chat_template(
                 [dict(message) for message in messages], tokenize=False, add_generation_prompt=True
@@ -64,7 +99,7 @@ class Text:
                 param="messages",
             ) from None
         assert isinstance(rendered, str)
-        return tuple(self._tokenizer.encode(rendered, add_special_tokens=False))
+        return rendered
 
     def _plain(self, messages: Sequence[Message]) -> str:
         before, after = self.template.split("{question}", 1)
@@ -90,6 +125,28 @@ class Text:
 
     def stream(self) -> TextStream:
         return TextStream(self._tokenizer)
+
+
+def _user(content: str) -> list[Message]:
+    return [{"role": "user", "content": content}]
+
+
+def _unlike(content: str) -> str:
+    """A message that neither begins nor ends as this one does."""
+    return next(letter for letter in "abc" if letter not in (content[:1], content[-1:]))
+
+
+def _differing(rendered: str, other: str) -> tuple[int, int]:
+    """Where a text is another than `other`: between what both begin and what both end with."""
+    start = _n_equal(rendered, other)
+    return start, len(rendered) - _n_equal(rendered[start:][::-1], other[start:][::-1])
+
+
+def _n_equal(one: str, other: str) -> int:
+    """How many characters both begin with."""
+    pairs = zip(one, other, strict=False)
+    unequal = (index for index, (mine, theirs) in enumerate(pairs) if mine != theirs)
+    return next(unequal, min(len(one), len(other)))
 
 
 class TextStream:

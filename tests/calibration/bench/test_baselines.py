@@ -76,7 +76,7 @@ def test_the_file_holds_each_question_s_own_baselines(
     assert found is not None
     text = Text(checkpoint.tokenizer)
     alone = [
-        mean_likelihood(checkpoint.model, [(text.encode_question(question), tokens)])
+        mean_likelihood(checkpoint.model, [(text.encode_question([question]).tokens, tokens)])
         for question, tokens in zip(collection.texts, collection.tokens, strict=True)
     ]
     torch.testing.assert_close(found.likelihood, torch.cat(alone), rtol=1e-4, atol=1e-5)
