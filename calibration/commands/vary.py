@@ -6,7 +6,7 @@ import logging
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import Any, TypeVar
 
 from pydantic import Field
 from pydantic_settings import CliPositionalArg
@@ -16,9 +16,6 @@ from calibration.paths import require_folder
 from calibration.questions import Split, read_questions
 from calibration.reading import require_questions
 from calibration.variations import read_variations
-
-if TYPE_CHECKING:
-    from calibration.vary import Row
 
 T = TypeVar("T")
 
@@ -80,7 +77,7 @@ class Vary(Command):
         n = len(found)
         n_dialogues = -(-n // 10) if self.dialogues is None else self.dialogues
         n_pairs = -(-n // 20) if self.pairs is None else self.pairs
-        files: dict[str, Iterator[Row]] = {
+        files: dict[str, Iterator[dict[str, Any]]] = {
             "variations": variations_of(_shown(found, "variations"), ways, self.forms),
             "dialogues": dialogues_of(found, ways, n_dialogues),
             "pairs": pairs_of(found, ways, n_pairs),
