@@ -1,4 +1,4 @@
-"""The calibration command line: generate, collect, fit, report, ask."""
+"""The calibration command line: generate, vary, collect, fit, report, ask."""
 
 from __future__ import annotations
 
@@ -14,12 +14,14 @@ from calibration.commands.collect import Collect
 from calibration.commands.fit import Fit
 from calibration.commands.generate import Generate
 from calibration.commands.report import Report
+from calibration.commands.vary import Vary
 
 
 class Calibration(CommandLine):
     """Calibrate TrajGuard for your own questions, model or alpha."""
 
     generate: CliSubCommand[Generate] = Field(description="make up grade-school word problems")
+    vary: CliSubCommand[Vary] = Field(description="write questions in the ways people type them")
     collect: CliSubCommand[Collect] = Field(description="run the model over questions files")
     fit: CliSubCommand[Fit] = Field(description="fit collections into an artifact")
     report: CliSubCommand[Report] = Field(description="false alarms on holdout, recall on OOD")

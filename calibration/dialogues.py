@@ -49,12 +49,7 @@ def dialogue(
     """
     source = held_out_phrases if held_out else phrases
     talk = _Talk(question, final_answer(answer))
-    messages: list[Message] = []
-    if draw.random() < _SYSTEM_SHARE:
-        messages.append({"role": "system", "content": draw.choice(source.SYSTEMS)})
-    if draw.random() < _GREETING_SHARE:
-        messages.append({"role": "user", "content": draw.choice(source.GREETINGS)})
-        messages.append({"role": "assistant", "content": draw.choice(GREETED)})
+    messages = opening(draw, held_out=held_out)
     messages.append({"role": "user", "content": question})
     reply = answering(draw, talk.numbers(), talk.answer, worked(answer))
     kind = ""
@@ -68,6 +63,24 @@ def dialogue(
         else:
             reply = replying(draw, kind, talk.numbers(), talk.answer)
     return messages, kind
+
+
+def opening(draw: random.Random, *, held_out: bool = False) -> list[Message]:
+    """What stands before the first question: now and then an app's prompt, or a greeting."""
+    source = held_out_phrases if held_out else phrases
+    messages: list[Message] = []
+    if draw.random() < _SYSTEM_SHARE:
+        messages.append({"role": "system", "content": draw.choice(source.SYSTEMS)})
+    if draw.random() < _GREETING_SHARE:
+        messages.append({"role": "user", "content": draw.choice(source.GREETINGS)})
+        messages.append({"role": "assistant", "content": draw.choice(GREETED)})
+    return messages
+
+
+def reply_to(question: str, answer: str | None, draw: random.Random) -> str:
+    """What the tutor answers to a question."""
+    talk = _Talk(question, final_answer(answer))
+    return answering(draw, talk.numbers(), talk.answer, worked(answer))
 
 
 def final_answer(answer: str | None) -> str | None:

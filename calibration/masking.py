@@ -2,7 +2,8 @@
 
 Two questions that were made from one template with other numbers, names and goods have the
 same masked words, or nearly. Spacing, case, hyphens and punctuation never count: masks are made
-of the words that `questions.key_of` hashes for the split.
+of the words that `questions.key_of` hashes for the split, and of the signs of formulas: "3 + 4" and
+"12 / 5" are two templates. Where there is no word, a number counts by its number of digits.
 """
 
 from __future__ import annotations
@@ -34,6 +35,10 @@ _WORDS_OF_ONE_LETTER = frozenset("aidmst")
 _WORDS_AND_ENDS = re.compile(
     r"[\u3040-\u30ff\u3400-\u9fff]|[^\W\u3040-\u30ff\u3400-\u9fff]+|[.?!:;\n\"\u201c]"
 )
+_WORDS_AND_SIGNS = re.compile(
+    r"[\u3040-\u30ff\u3400-\u9fff]|[^\W\u3040-\u30ff\u3400-\u9fff]+|[-+*/^=<>()?\u00d7\u00f7\u221a\u25a1\u2212]"
+)
+_OPERANDS = frozenset("()?\u25a1")
 _MANY_CAPITALS = 0.5
 
 
@@ -76,30 +81,54 @@ def _names(texts: Sequence[str]) -> frozenset[str]:
 
 
 def _masked(text: str, names: frozenset[str]) -> tuple[str, ...]:
-    words = [
-        _singular(word)
-        for word in _WORDS_AND_ENDS.findall(text.lower())
-        if word[0].isalnum() or word[0] == "_"
-    ]
+    found = _WORDS_AND_SIGNS.findall(text.lower())
+    words = [_singular(word) for word in found if _is_word(word)]
     counts = Counter(words)
     masked: list[str] = []
-    for word in words:
+    digits: list[str] = []
+    for place, written in enumerate(found):
+        if not _is_word(written):
+            if _joins(found, place):
+                masked.append(written)
+                digits.append(written)
+            continue
+        word = _singular(written)
         if word[0].isdigit() or word in _NUMBER_WORDS:
             sign = NUMBER
-        elif word in names or _is_variable(word):
+        elif word in names or _is_variable(word) or not word.strip("_"):
             sign = NAME
         elif len(word) > 1 and counts[word] > 1 and word not in ENGLISH_STOP_WORDS:
             sign = TOPIC
         else:
-            masked.append(word)
-            continue
-        if masked[-1:] != [sign]:
+            sign = word
+        digits.append(sign * len(word) if sign == NUMBER else sign)
+        if sign == word or masked[-1:] != [sign]:
             masked.append(sign)
-    return tuple(masked)
+    no_words = all(sign in (NUMBER, NAME) or not _is_word(sign) for sign in masked)
+    return tuple(digits if no_words else masked)
+
+
+def _is_word(found: str) -> bool:
+    return found[0].isalnum() or found[0] == "_"
+
+
+def _joins(found: Sequence[str], place: int) -> bool:
+    """Whether a sign stands in a formula: one of its neighbours is a number or a variable, and the
+    other one too, or a bracket, a gap or nothing. A hyphen between words does not.
+    """
+    if found[place] in _OPERANDS:
+        return False
+    sides = (found[place - 1 : place], found[place + 1 : place + 2])
+    operands = [not side or side[0] in _OPERANDS or _is_operand(side[0]) for side in sides]
+    return all(operands) and any(side and _is_operand(side[0]) for side in sides)
+
+
+def _is_operand(found: str) -> bool:
+    return found[0].isdigit() or _is_variable(found) or not found.strip("_")
 
 
 def _is_variable(word: str) -> bool:
-    return len(word) == 1 and word.isascii() and word not in _WORDS_OF_ONE_LETTER
+    return len(word) == 1 and word.isascii() and word.isalnum() and word not in _WORDS_OF_ONE_LETTER
 
 
 def _singular(word: str) -> str:

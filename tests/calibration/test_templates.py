@@ -16,12 +16,14 @@ from tests.calibration.customs import N_FORMS, customs
 @pytest.mark.parametrize(
     ("text", "masked"),
     [
-        ("What is 3 + 4?", "what is #"),
+        ("What is 3 + 4?", "what is # + #"),
         ("She pays $1,250.50, then 5 % or twenty-one euros", "she pay # then # or #"),
         ("Was Ann in South Korea?", "was @ in @"),
         ("Did Mr. Lee see dr lee on monday?", "did @ see @ on @"),
         ("A box has 7 shells. How many shell?", "a box has # * how many *"),
-        ("Solve for x: 2y = x", "solve for @ # @"),
+        ("Solve for x: 2y = x", "solve for @ # = @"),
+        ("345 + 1 = __", "### + # = @"),
+        ("A two-storey house for $5-$10 (or 4/5)?", "a # storey house for # - # or # / #"),
         ("", ""),
     ],
 )
@@ -57,6 +59,22 @@ def test_small_customs_files_are_nearly_as_well_told_apart(seed: int) -> None:
     labels = templates_of(texts)
     assert N_FORMS <= len(set(labels)) <= N_FORMS + 2
     assert len(set(zip(labels, forms, strict=True))) == len(set(labels))
+
+
+def test_formulas_are_of_many_templates() -> None:
+    """They have no words, or the same few."""
+    draw = random.Random(0)
+    formulas = [
+        f"{draw.randint(1, 10**a)} {sign} {draw.randint(1, 10**b)}"
+        for sign in "+-*/"
+        for a in range(1, 4)
+        for b in range(1, 4)
+        for _ in range(20)
+    ]
+    assert len(set(templates_of(formulas))) > 20
+    assert max(Counter(templates_of(formulas)).values()) < 50
+    asked = [f"What is {formula}?" for formula in formulas]
+    assert sorted(Counter(templates_of(asked)).values()) == [180] * 4
 
 
 def test_generated_questions_are_of_as_many_templates_as_there_are_sentence_forms() -> None:
