@@ -10,11 +10,7 @@ import hashlib
 import json
 from dataclasses import dataclass, fields
 from pathlib import Path
-<<<<<<< HEAD
-from typing import Any, TypeVar
-=======
-from typing import get_args
->>>>>>> judged
+from typing import Any, TypeVar, get_args
 
 import torch
 from pydantic import ValidationError
@@ -23,12 +19,9 @@ from safetensors.torch import save
 from torch import Tensor
 
 from detector.atomic import write_atomically
-<<<<<<< HEAD
+from detector.canonical import TextVersion
 from detector.clusters import Clusters
 from detector.conformal import Calibration
-=======
-from detector.canonical import TextVersion
->>>>>>> judged
 from detector.detector import Detector, FittedLook, Part
 from detector.errors import ArtifactError, CorruptArtifactError
 from detector.manifest import LookManifest, Manifest, ManifestFormat

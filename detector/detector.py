@@ -33,7 +33,7 @@ _SCALE_EVERY = 5
 """One question in five of the fit split sets location and scale, by what the others taught."""
 
 # A cluster's quantiles count as many questions as it has, those of all count as these many more.
-_PRIOR = 30
+_PRIOR = 10
 # Against a cluster whose questions all score alike.
 _LEAST_SCALE = 0.05
 
