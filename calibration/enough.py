@@ -7,11 +7,11 @@ them is said here of whole questions files.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterable
+from collections.abc import Mapping
 
 from scipy.special import bdtr
 
-from calibration.questions import SHARES, Split, split_of
+from calibration.questions import SHARES, Split
 from detector import conformal
 from detector.errors import TooFewQuestionsError
 from detector.verdict import Guarantee
@@ -59,40 +59,64 @@ def to_collect(n: int, split: Split = "conformal") -> int:
     return -(-m // unit) * unit
 
 
-def outlook(keys: Iterable[str], alpha: float) -> str:
-    """What `fit` will be able to do with questions of these keys, in a line, beside `alpha`,
-    which it takes unless told otherwise.
+def outlook(splits: Mapping[str, Split], templates: Mapping[str, int], alpha: float) -> str:
+    """What `fit` will be able to do with questions whose splits and templates these are, by their
+    keys, in a line, beside `alpha`, which it takes unless told otherwise.
     """
-    splits = [split_of(key) for key in keys]
-    n_conformal = splits.count("conformal")
+    n_conformal = len({templates[key] for key in splits if splits[key] == "conformal"})
     kept = smallest_alpha(n_conformal, "marginal")
-    said = f"{len(splits)} distinct questions; if all are in scope, `fit` can keep "
-    said += f"alpha {kept:g} or more" if kept < 1 else "no alpha"
+    n_templates = len(set(templates.values()))
+    said, what = f"{len(splits)} distinct questions", "questions"
+    if n_templates < len(splits):
+        said, what = f"{said} of {n_templates} templates", "templates"
+    said += (
+        f"; if all are in scope, `fit` can keep alpha {kept:g} or more"
+        if kept < 1
+        else ("; if all are in scope, `fit` can keep no alpha")
+    )
     if missing := max(0, conformal_needed(alpha, "marginal") - n_conformal):
-        said += f": alpha {alpha:g} needs about {to_collect(missing)} questions more"
+        said += f": alpha {alpha:g} needs about {to_collect(missing)} {what} more"
     return said
 
 
 def too_few(
-    alpha: float,
-    guarantee: Guarantee,
-    n_questions: int,
-    n_conformal: int,
-    error: TooFewQuestionsError,
+    alpha: float, guarantee: Guarantee, n_questions: int, n_conformal: int
 ) -> TooFewQuestionsError:
-    """What `fit` says instead of `error`: in questions to collect, and the alpha kept now."""
-    needed = conformal_needed(alpha, guarantee)
-    if keeps(n_conformal, alpha, guarantee):
-        # All together are enough, and those of a group are not.
-        return TooFewQuestionsError(
-            f"{error.message}; {needed} conformal questions take about {to_collect(needed)} "
-            "questions of that group in all",
-            param=error.param,
-        )
+    """What `fit` says of questions that are too few, in questions to collect."""
+    missing = to_collect(conformal_needed(alpha, guarantee) - n_conformal)
     kept = smallest_alpha(n_conformal, guarantee)
     raising = f" or raise --alpha to {kept:g}, the smallest that these keep" if kept < 1 else ""
     return TooFewQuestionsError(
         f"alpha {alpha:g} cannot be kept ({guarantee}) with {n_questions} questions: collect "
-        f"about {to_collect(needed - n_conformal)} more{raising}",
+        f"about {missing} more{raising}",
         param="alpha",
+    )
+
+
+def too_few_templates(
+    alpha: float, guarantee: Guarantee, n_questions: int, n_templates: int, n_conformal: int
+) -> TooFewQuestionsError:
+    """The same of templates, of which each counts as one however many questions it has."""
+    missing = to_collect(conformal_needed(alpha, guarantee) - n_conformal)
+    kept = smallest_alpha(n_conformal, guarantee)
+    raising = f", raise --alpha to {kept:g}, the smallest that these keep" if kept < 1 else ""
+    return TooFewQuestionsError(
+        f"alpha {alpha:g} cannot be kept ({guarantee}) for new questions: your {n_questions} "
+        f"questions are of {n_templates} templates (one sentence with other numbers, names and "
+        f"goods), of which {n_conformal} set the threshold; collect questions of about {missing} "
+        f"more templates{raising}, or give --known-templates, which promises for questions of "
+        "these very templates only",
+        param="alpha",
+    )
+
+
+def too_few_of_group(
+    alpha: float, guarantee: Guarantee, error: TooFewQuestionsError
+) -> TooFewQuestionsError:
+    """What `fit` says when all questions are enough, and those of a group are not."""
+    needed = conformal_needed(alpha, guarantee)
+    return TooFewQuestionsError(
+        f"{error.message}; {needed} conformal questions take about {to_collect(needed)} "
+        "questions of that group in all",
+        param=error.param,
     )

@@ -4,26 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from inspect import signature
 from pathlib import Path
+from typing import Any
 
-import torch
-
-from calibration.collection import Collection, planes_of, read_collections
-from calibration.questions import Split, split_of
+from calibration.collection import Collection, read_collections
+from calibration.enough import keeps, too_few, too_few_of_group, too_few_templates
+from calibration.pooling import Pool, Pools, background_pool, pooled
 from detector.artifact import Artifact, look_manifests
 from detector.detector import Detector, Part
-from detector.errors import CalibrationError
+from detector.errors import CalibrationError, TooFewQuestionsError
 from detector.groups import LENGTH, Grouping
 from detector.manifest import GroupManifest, Manifest, Splits
-from detector.planes import Planes
-from detector.trajectory import Look
+from detector.trajectory import PROMPT_LOOKS
 from detector.verdict import Guarantee
+
+CONTRAST = "contrast"
+"""The score that sets questions against a background."""
 
 
 @dataclass(frozen=True)
 class FitOptions:
-    """What the guard consists of. `parts` None takes the mean Mahalanobis distance at every
-    look that was collected. `group_by` is "length", a field of the questions, or None.
+    """What the guard consists of. `parts` None takes the contrast at every prompt look that was
+    collected, or without a background the mean Mahalanobis distance at every look. `group_by` is
+    "length", a field of the questions, or None. `known_templates` promises for other questions of
+    the same templates alone.
     """
 
     parts: tuple[Part, ...] | None = None
@@ -31,48 +36,66 @@ class FitOptions:
     alpha: float = 0.05
     guarantee: Guarantee = "marginal"
     group_by: str | None = None
+    known_templates: bool = False
 
 
 @dataclass(frozen=True)
-class Pool:
-    """Some questions of collections that belong together: `rows` counts through them all."""
+class Material:
+    """What a guard is fitted to. `n_beside` background questions are left out, see
+    `background_pool`.
+    """
 
-    collections: tuple[Collection, ...]
-    rows: tuple[int, ...]
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def at(self, looks: Sequence[Look]) -> dict[Look, Planes]:
-        """Their trajectories at each look. Raises CalibrationError if not collected."""
-        rows = torch.tensor(self.rows, dtype=torch.long)
-        return {look: planes_of(self.collections, look).select(rows) for look in looks}
+    pools: Pools
+    parts: tuple[Part, ...]
+    background: Pool | None = None
+    n_beside: int = 0
 
     @property
-    def texts(self) -> list[str]:
-        texts = [text for collection in self.collections for text in collection.texts]
-        return [texts[row] for row in self.rows]
+    def collections(self) -> tuple[Collection, ...]:
+        return self.pools["fit"].collections
 
-    def groups(self, grouping: Grouping) -> list[str | None]:
-        fields = [fields for collection in self.collections for fields in collection.fields]
-        return [
-            grouping.group_of(text, fields[row])
-            for text, row in zip(self.texts, self.rows, strict=True)
-        ]
-
-
-def pooled(collections: Sequence[Collection]) -> dict[Split, Pool]:
-    """The questions of all collections by split, each once."""
-    rows: dict[Split, list[int]] = {"fit": [], "conformal": [], "holdout": []}
-    seen: set[str] = set()
-    for row, key in enumerate(key for collection in collections for key in collection.keys):
-        if key not in seen:
-            seen.add(key)
-            rows[split_of(key)].append(row)
-    return {split: Pool(tuple(collections), tuple(kept)) for split, kept in rows.items()}
+    def __str__(self) -> str:
+        pools = self.pools
+        said = f"{pools.n_questions} questions of {pools.n_templates} templates"
+        if varied := sum(pools.sizes.values()) - pools.n_questions:
+            said += f", and {varied} rows made of them"
+        if pools.n_left_out:
+            said += f"; {pools.n_left_out} rows with questions of several splits are left out"
+        if self.background is not None:
+            said += f"\n{len(self.background)} background questions"
+            if self.n_beside:
+                said += (
+                    f"; {self.n_beside} are left out, which are in scope or beside questions that "
+                    "are not of the fit split"
+                )
+        return said
 
 
-def _grouping(by: str | None, fitted: Pool) -> Grouping | None:
+def gather(folders: Sequence[Path], options: FitOptions, contrast: Sequence[Path] = ()) -> Material:
+    """Read collections of questions in scope, and of background questions.
+
+    Raises CalibrationError when they do not belong together, or nothing remains to fit.
+    """
+    read = read_collections([*folders, *contrast])
+    collections, beside = read[: len(folders)], read[len(folders) :]
+    pools = pooled(collections, known_templates=options.known_templates)
+    pools.require("fit", "conformal")
+    looks = collections[0].record.parsed_looks
+    if not contrast:
+        return Material(pools, options.parts or tuple(Part(look) for look in looks))
+    parts = tuple(Part(look, CONTRAST) for look in looks if look in PROMPT_LOOKS)
+    if not (options.parts or parts):
+        raise CalibrationError(
+            f"no look at the prompt was collected ({', '.join(collections[0].record.looks)} were), "
+            "which the contrast takes: collect again with --looks prompt, or name parts with "
+            "--guard",
+            param="looks",
+        )
+    background, n_beside = background_pool(beside, pools)
+    return Material(pools, options.parts or parts, background, n_beside)
+
+
+def grouping_of(by: str | None, fitted: Pool) -> Grouping | None:
     """Three groups of equal size for the length, as the fit split has it."""
     if by != LENGTH:
         return None if by is None else Grouping(by=by)
@@ -81,27 +104,66 @@ def _grouping(by: str | None, fitted: Pool) -> Grouping | None:
     return Grouping(by=LENGTH, edges=tuple(sorted(thirds)))
 
 
-def fit(folders: Sequence[Path], scope: str, options: FitOptions) -> Artifact:
-    """Fit a detector on collections of in-distribution questions.
-
-    Raises CalibrationError, and TooFewQuestionsError when the conformal split cannot keep
-    the alpha asked for.
-    """
-    collections = read_collections(folders)
-    record = collections[0].record
-    parts = options.parts or tuple(Part(look) for look in record.parsed_looks)
+def fit_detector(
+    fitted: Pool,
+    conformal: Pool,
+    parts: Sequence[Part],
+    options: FitOptions,
+    background: Pool | None = None,
+    groups: Sequence[str | None] | None = None,
+) -> Detector:
+    """Fit a detector on one pool and calibrate it on the units of another."""
     looks = [part.look for part in parts]
-    pools = pooled(collections)
-    grouping = _grouping(options.group_by, pools["fit"])
-    detector = Detector.fit(
-        pools["fit"].at(looks),
-        pools["conformal"].at(looks),
+    more: dict[str, Any] = {
+        "background": None if background is None else background.at(looks),
+        "units": conformal.units or None,
+    }
+    known = signature(Detector.fit).parameters
+    return Detector.fit(
+        fitted.at(looks),
+        conformal.at(looks),
         parts=parts,
-        groups=None if grouping is None else pools["conformal"].groups(grouping),
+        groups=groups,
         rank=options.rank,
         alpha=options.alpha,
         guarantee=options.guarantee,
+        **{name: value for name, value in more.items() if name in known},
     )
+
+
+def fit(
+    folders: Sequence[Path], scope: str, options: FitOptions, contrast: Sequence[Path] = ()
+) -> Artifact:
+    """Fit a detector on collections of in-distribution questions: see `fit_material`."""
+    return fit_material(gather(folders, options, contrast), scope, options)
+
+
+def fit_material(material: Material, scope: str, options: FitOptions) -> Artifact:
+    """Fit a detector.
+
+    Raises CalibrationError, and TooFewQuestionsError when the conformal split, by its templates,
+    cannot keep the alpha asked for.
+    """
+    pools, asked = material.pools, (options.alpha, options.guarantee)
+    n_units = pools["conformal"].n_units
+    if not keeps(n_units, *asked):
+        if options.known_templates or pools.n_templates == pools.n_questions:
+            raise too_few(*asked, pools.n_questions, n_units)
+        raise too_few_templates(*asked, pools.n_questions, pools.n_templates, n_units)
+    grouping = grouping_of(options.group_by, pools["fit"])
+    groups = None if grouping is None else pools["conformal"].groups(grouping)
+    try:
+        detector = fit_detector(
+            pools["fit"],
+            pools["conformal"],
+            material.parts,
+            options,
+            material.background,
+            groups,
+        )
+    except TooFewQuestionsError as error:
+        raise too_few_of_group(*asked, error) if groups else error from None
+    record = material.collections[0].record
     if grouping is not None and not detector.groups:
         raise CalibrationError(
             f"no conformal question has a text field {grouping.by!r} to group by: add it to the "
@@ -118,8 +180,8 @@ def fit(folders: Sequence[Path], scope: str, options: FitOptions) -> Artifact:
         looks=look_manifests(detector),
         alpha=options.alpha,
         guarantee=options.guarantee,
-        splits=Splits(**{split: len(pool) for split, pool in pools.items()}),
-        sources=tuple(collection.record.source for collection in collections),
+        splits=Splits(**pools.sizes),
+        sources=tuple(collection.record.source for collection in material.collections),
         grouping=grouping,
         groups=tuple(
             GroupManifest(name=name, n_conformal=len(scores))

@@ -27,6 +27,9 @@ SHARES: dict[Split, float] = {"fit": 0.5, "conformal": 0.3, "holdout": 0.2}
 COLUMNS = ("question", "prompt", "messages")
 """Where a row's question is looked for, in this order."""
 
+OF, VARIATION, SOURCE = "of", "variation", "source"
+"""Columns that `vary` writes: keys of the questions in a row, what was done to them, their file."""
+
 _KEY_HALF = 8
 _ROLES = ("system", "developer", "user", "assistant")
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from calibration.collection import Collection, CollectionFolder, read_collections
 from calibration.confounds import Scores, length_correlation, matched_auroc, surface_scores
-from calibration.fit import Pool, pooled
+from calibration.pooling import Pool, pooled
 from detector import conformal
 from detector.artifact import Artifact
 from detector.detector import Detector

@@ -10,27 +10,30 @@ from calibration.enough import to_collect
 from detector.conformal import proportion_interval
 
 
-def suggestion(alpha: float, n_holdout: int, parts: Mapping[str, int]) -> str | None:
+def suggestion(
+    alpha: float, n_holdout: int, parts: Mapping[str, int], what: str = "questions"
+) -> str | None:
     """One line, or None when there is nothing to say.
 
     `parts` maps each part of the questions that a report tells apart, such as "group 'short'",
     to its number of holdout questions. They are enough when a realised rate of alpha would have
-    a 95 % interval below twice alpha. The smallest part is named; all, where that one is enough.
+    a 95 % interval below twice alpha. `what` is counted, unless a part is named. The smallest part is named; all, where that one is enough.
     """
     enough = _enough(alpha)
     name = min(parts, key=lambda part: parts[part], default=None)
     if name is not None and parts[name] < enough:
+        what = "questions"
         n, whose, more = (
             parts[name],
             f"the {parts[name]} holdout questions of {name}",
             f" of {name}",
         )
     elif n_holdout < enough:
-        n, whose, more = n_holdout, f"{n_holdout} holdout questions", ""
+        n, whose, more = n_holdout, f"{n_holdout} holdout {what}", ""
     else:
         return None
     return (
-        f"collect next: about {to_collect(enough - n, 'holdout')} more questions{more}, for "
+        f"collect next: about {to_collect(enough - n, 'holdout')} more {what}{more}, for "
         f"{whose} cannot tell a false-alarm rate of {alpha:.2g} from one of {2 * alpha:.2g}"
     )
 

@@ -101,7 +101,7 @@ def split_templates(keys: Sequence[str], templates: Sequence[int]) -> list[Split
     its template's representative with probability 1 / (its size + 1), and may make a template
     large; other templates move only as far as what large ones leave over has changed.
     """
-    joined = _with_copies(keys, templates)
+    joined = with_copies(keys, templates)
     sizes = Counter(joined)
     members: defaultdict[int, list[str]] = defaultdict(list)
     for key, template in zip(keys, joined, strict=True):
@@ -124,7 +124,7 @@ def split_templates(keys: Sequence[str], templates: Sequence[int]) -> list[Split
     return [splits[template] for template in joined]
 
 
-def _with_copies(keys: Sequence[str], templates: Sequence[int]) -> list[int]:
+def with_copies(keys: Sequence[str], templates: Sequence[int]) -> list[int]:
     """Templates that share a question's very words are one, as the split without templates
     has it: conversations may differ in their last message's start alone.
     """

@@ -53,6 +53,10 @@ class UnseenRate:
         return conformal.proportion_interval(sum(self.shares.values()), self.n_templates)
 
 
+def n_folds(n_templates: int) -> int:
+    return min(_FOLDS, n_templates)
+
+
 def unseen_rate(
     templates: Sequence[int], scores: Refit, alpha: float, *, weighted: bool = False, seed: int = 0
 ) -> UnseenRate:
@@ -74,12 +78,12 @@ def unseen_rate(
             param="collected",
         )
     names = np.random.default_rng(seed).permutation(names)
-    n_folds = min(_FOLDS, len(names))
+    n = n_folds(len(names))
     shares: dict[int, float] = {}
-    for fold in range(n_folds):
-        left_out = names[fold::n_folds]
+    for fold in range(n):
+        left_out = names[fold::n]
         # From the fold's place on, so that every template serves the threshold in some folds.
-        others = np.roll(np.setdiff1d(names, left_out), -fold * len(names) // n_folds)
+        others = np.roll(np.setdiff1d(names, left_out), -fold * len(names) // n)
         n_fit = min(max(round(_FIT_SHARE * len(others)), 1), len(others) - 1)
         fit, conform, test = (
             np.flatnonzero(np.isin(labels, part))

@@ -18,13 +18,12 @@ from typing import Any
 
 from calibration.dialogues import Message, dialogue
 from calibration.joining import in_one_message, in_turns
-from calibration.questions import COLUMNS, Question, Split, key_of
+from calibration.questions import COLUMNS, OF, SOURCE, VARIATION, Question, Split, key_of, split_of
 from calibration.templates import splits_by_template
 from calibration.variations import Variation, of_kind, vary
 from detector.atomic import write_atomically
 from detector.errors import QuestionsError
 
-OF, VARIATION, SOURCE = "of", "variation", "source"
 AS_TYPED, PAIR = "as typed", "pair"
 FIRST, LAST, TURN = "background-first", "background-last", "background-turn"
 """The background question beside one in scope: before it, after it, as the last turn."""
@@ -91,7 +90,9 @@ class Ways:
         return next(self.rewritten(text), (text, ()))
 
 
-def bases(read: Sequence[tuple[Sequence[Question], str]]) -> list[Base]:
+def bases(
+    read: Sequence[tuple[Sequence[Question], str]], *, known_templates: bool = False
+) -> list[Base]:
     """The distinct questions of files, each with the name of its file, with the splits that
     `fit` gives them when it has collections of these files.
 
@@ -107,7 +108,10 @@ def bases(read: Sequence[tuple[Sequence[Question], str]]) -> list[Base]:
                     param="questions",
                 )
             distinct.setdefault(question.key, (question, name))
-    splits = splits_by_template(list(distinct), [q.text for q, _ in distinct.values()])
+    if known_templates:
+        splits = [split_of(key) for key in distinct]
+    else:
+        splits = splits_by_template(list(distinct), [q.text for q, _ in distinct.values()])
     return [
         Base(question, name, split)
         for (question, name), split in zip(distinct.values(), splits, strict=True)

@@ -46,4 +46,8 @@ def artifact(checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -
         looks=(PROMPT, 4),
         max_length=512,
     )
-    return fit([folder / "collected"], "tiny generated questions", FitOptions(rank=16))
+    return fit(
+        [folder / "collected"],
+        "tiny generated questions",
+        FitOptions(rank=16, known_templates=True),
+    )

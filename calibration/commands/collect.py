@@ -12,7 +12,7 @@ from pydantic_settings import CliPositionalArg
 
 from calibration.command_line import ALPHA, QUESTIONS, Column, ModelCommand, set_threads
 from calibration.paths import require_folder, require_model
-from calibration.questions import read_questions
+from calibration.questions import OF, Question, Split, read_questions
 from calibration.reading import require_questions
 from detector.backend import Sampling
 from detector.canonical import CANONICAL, TextVersion
@@ -48,6 +48,16 @@ def unescape(template: str) -> str:
 
 
 Template = Annotated[str, AfterValidator(unescape)]
+
+
+def _typed(questions: dict[str, Question]) -> tuple[dict[str, Split], dict[str, int]]:
+    """The splits and templates of all questions that `vary` did not make of others."""
+    from calibration.templates import split_templates, templates_of, with_copies
+
+    keys = [key for key, question in questions.items() if OF not in question.fields]
+    labels = with_copies(keys, templates_of([questions[key].text for key in keys]))
+    splits = split_templates(keys, labels)
+    return dict(zip(keys, splits, strict=True)), dict(zip(keys, labels, strict=True))
 
 
 class Collect(ModelCommand):
@@ -90,7 +100,7 @@ class Collect(ModelCommand):
         from detector.engine.self_test import self_test
 
         set_threads()
-        log.info(outlook({q.key for questions, _ in read for q in questions}, ALPHA))
+        log.info(outlook(*_typed({q.key: q for questions, _ in read for q in questions}), ALPHA))
         digests = {system_prompt_digest(q.messages) for questions, _ in read for q in questions}
         context = Context(
             judged=self.judged,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -41,7 +42,8 @@ class Fit(Command):
     guard: CliVariadicArg[list[str]] = Field(
         default=[],
         description="what the guard consists of, as LOOK:SCORE or LOOK:SCORE:ORDER, such as "
-        "prompt:mahalanobis 16:tv-paper:1; without any, mahalanobis at every look collected; "
+        "prompt:mahalanobis 16:tv-paper:1; without any, contrast at the looks at the prompt, or "
+        "without --contrast mahalanobis at every look collected; "
         "scores: " + ", ".join(SCORES.split()),
     )
     rank: int = Field(default=128, ge=1, description="of the covariances")
@@ -52,13 +54,21 @@ class Fit(Command):
         description="a threshold for each third by `length`, or for each value of a text field",
     )
 
+    contrast: CliVariadicArg[list[Path]] = Field(
+        default=[], description="collections of background questions, to set those in scope against"
+    )
+    known_templates: bool = Field(
+        default=False,
+        description="promise for other questions of these very templates alone, not of new ones",
+    )
+
     def run(self) -> None:
         require_collections(self.collected)
+        require_collections(self.contrast, "contrast")
         require_file(self.out)
         parts = _parse_parts(self.guard)
-        from calibration.collection import read_collections
-        from calibration.enough import too_few
-        from calibration.fit import FitOptions, fit, pooled
+        from calibration.fit import FitOptions, fit_material, gather
+        from calibration.new_templates import FEW_TEMPLATES, rate_in_words
 
         set_threads()
         began = time.monotonic()
@@ -68,14 +78,17 @@ class Fit(Command):
             alpha=self.alpha,
             guarantee=self.guarantee,
             group_by=self.group_by,
+            known_templates=self.known_templates,
         )
+        material = gather(self.collected, options, self.contrast)
+        print(material)
         try:
-            artifact = fit(self.collected, self.scope, options)
-        except TooFewQuestionsError as error:
-            sizes = {s: len(p) for s, p in pooled(read_collections(self.collected)).items()}
-            raise too_few(
-                self.alpha, self.guarantee, sum(sizes.values()), sizes["conformal"], error
-            ) from None
+            artifact = fit_material(material, self.scope, options)
+        except TooFewQuestionsError:
+            if material.pools.n_templates < FEW_TEMPLATES and not self.known_templates:
+                # What is calibrated for these templates alone would do to others.
+                print(rate_in_words(material, replace(options, known_templates=True)))
+            raise
         artifact.save(self.out)
         splits = artifact.manifest.splits
         print(
@@ -84,3 +97,5 @@ class Fit(Command):
             f"wrote artifact {artifact.id} to {self.out} "
             f"({self.out.stat().st_size / 1e6:.1f} MB)"
         )
+        if material.pools.n_templates < FEW_TEMPLATES:
+            print(rate_in_words(material, options))

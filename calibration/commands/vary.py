@@ -47,6 +47,9 @@ class Vary(Command):
         default=False, description="variations and phrases never calibrated on, for `report`"
     )
     split: Split | None = Field(default=None, description="questions of this split alone")
+    known_templates: bool = Field(
+        default=False, description="split questions as `fit --known-templates` does"
+    )
     seed: int = Field(default=0, description="the same seed writes the same files")
 
     def run(self) -> None:
@@ -69,8 +72,9 @@ class Vary(Command):
             write_rows,
         )
 
-        log.info("finding templates, which never straddle two splits")
-        everything = bases(read)
+        if not self.known_templates:
+            log.info("finding templates, which never straddle two splits")
+        everything = bases(read, known_templates=self.known_templates)
         found = [base for base in everything if self.split in (None, base.split)]
         chosen = tuple(v for v in variations.values() if v.held_out == self.held_out)
         ways = Ways(chosen, self.held_out, self.seed)

@@ -37,7 +37,9 @@ def test_sampled_calibration_holds_for_other_draws(tmp_path: Path) -> None:
     checkpoint = tiny_checkpoint()
     file = questions_file(tmp_path / "q.jsonl", 600)
     collect(checkpoint, [file], context=SAMPLED, looks=(3,), max_length=512)
-    detector = fit([file.folder], "tests", FitOptions(rank=8, alpha=0.1)).detector
+    detector = fit(
+        [file.folder], "tests", FitOptions(rank=8, alpha=0.1, known_templates=True)
+    ).detector
     scores: list[float] = []
 
     def observe(look: Look, requests: Sequence[Ask], rows: torch.Tensor) -> list[bool]:

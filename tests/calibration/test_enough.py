@@ -13,12 +13,14 @@ from calibration.enough import (
     smallest_alpha,
     to_collect,
     too_few,
+    too_few_of_group,
+    too_few_templates,
 )
+from calibration.questions import Split
 from calibration.suggestion import suggestion
 from detector.errors import TooFewQuestionsError
 from detector.verdict import Guarantee
 
-FIT, CONFORMAL = f"{0:016x}", f"{0x90000000:08x}" + "0" * 8
 GUARANTEES: tuple[Guarantee, ...] = ("marginal", "pac")
 
 
@@ -50,35 +52,60 @@ def test_so_many_questions_have_enough_conformal_ones() -> None:
     assert to_collect(99, "holdout") > to_collect(99)
 
 
+def splits_of(n_fit: int, n_conformal: int) -> dict[str, Split]:
+    fit: dict[str, Split] = {f"f{k}": "fit" for k in range(n_fit)}
+    return fit | {f"c{k}": "conformal" for k in range(n_conformal)}
+
+
 def test_what_collected_questions_can_keep() -> None:
-    assert outlook([FIT] * 5, 0.05) == (
+    def said(n_fit: int, n_conformal: int, size: int = 1) -> str:
+        splits = splits_of(n_fit, n_conformal)
+        templates = {key: place // size for place, key in enumerate(splits)}
+        return outlook(splits, templates, 0.05)
+
+    assert said(5, 0) == (
         "5 distinct questions; if all are in scope, `fit` can keep no alpha: alpha 0.05 needs "
         "about 85 questions more"
     )
-    assert outlook([CONFORMAL] * 18, 0.05) == (
+    assert said(0, 18) == (
         "18 distinct questions; if all are in scope, `fit` can keep alpha 0.0527 or more: alpha "
         "0.05 needs about 9 questions more"
     )
-    assert outlook([CONFORMAL] * 19 + [FIT], 0.05) == (
+    assert said(1, 19) == (
         "20 distinct questions; if all are in scope, `fit` can keep alpha 0.05 or more"
+    )
+    assert said(200, 120, size=40) == (
+        "320 distinct questions of 8 templates; if all are in scope, `fit` can keep alpha 0.25 or "
+        "more: alpha 0.05 needs about 73 templates more"
     )
 
 
 def test_too_few_are_told_in_questions() -> None:
-    error = TooFewQuestionsError("of group 'a'", param="alpha")
-    assert too_few(0.05, "marginal", 60, 18, error).param == "alpha"
-    assert too_few(0.05, "marginal", 60, 18, error).message == (
+    assert too_few(0.05, "marginal", 60, 18).param == "alpha"
+    assert too_few(0.05, "marginal", 60, 18).message == (
         "alpha 0.05 cannot be kept (marginal) with 60 questions: collect about 9 more or raise "
         "--alpha to 0.0527, the smallest that these keep"
     )
-    assert too_few(0.05, "pac", 2, 0, error).message == (
+    assert too_few(0.05, "pac", 2, 0).message == (
         "alpha 0.05 cannot be kept (pac) with 2 questions: collect about 240 more"
     )
-    group = too_few(0.05, "marginal", 60, 19, error)
+    error = TooFewQuestionsError("of group 'a'", param="alpha")
+    group = too_few_of_group(0.05, "marginal", error)
     assert group.message == (
         "of group 'a'; 19 conformal questions take about 85 questions of that group in all"
     )
     assert group.param == "alpha"
+
+
+def test_too_few_templates_are_told_in_templates() -> None:
+    assert too_few_templates(0.05, "marginal", 400, 10, 3).message == (
+        "alpha 0.05 cannot be kept (marginal) for new questions: your 400 questions are of 10 "
+        "templates (one sentence with other numbers, names and goods), of which 3 set the "
+        "threshold; collect questions of about 73 more templates, raise --alpha to 0.25, the "
+        "smallest that these keep, or give --known-templates, which promises for questions of "
+        "these very templates only"
+    )
+    assert "--alpha" not in too_few_templates(0.05, "marginal", 40, 2, 0).message
 
 
 def test_what_to_collect_next() -> None:

@@ -9,8 +9,9 @@ import pytest
 
 from calibration.collect import QuestionsFile, collect
 from calibration.collection import CollectionFolder, read_collections
-from calibration.fit import FitOptions, Pool, fit, pooled
+from calibration.fit import FitOptions, fit
 from calibration.generate import generate
+from calibration.pooling import Pool, pooled
 from calibration.questions import read_questions
 from calibration.report import report
 from detector.artifact import Artifact
@@ -62,7 +63,9 @@ def folders(tmp_path_factory: pytest.TempPathFactory, model: Checkpoint) -> tupl
 
 @pytest.fixture(scope="module")
 def grouped(folders: tuple[Path, Path]) -> Artifact:
-    return fit([folders[0]], "tests", FitOptions(rank=4, alpha=0.1, group_by="kind"))
+    return fit(
+        [folders[0]], "tests", FitOptions(rank=4, alpha=0.1, group_by="kind", known_templates=True)
+    )
 
 
 def test_every_question_is_judged_by_its_group_s_threshold(
