@@ -32,6 +32,7 @@ _MOST_REWRITINGS = 3
 # Forms that only differ in case or punctuation have one key and are one question to a file.
 _TRIES = 4
 _REWRITTEN_SHARE = 1 / 3
+_ALONE_REWRITTEN_SHARE = 1 / 2
 _TURNS_SHARE = 1 / 4
 _THREE_SHARE = 1 / 5
 _N_OTHERS = 4
@@ -183,8 +184,9 @@ def pairs_of(found: Sequence[Base], ways: Ways, n: int) -> Iterator[Row]:
 def background_of(
     background: Iterable[Question], source: str, found: Sequence[Base], ways: Ways
 ) -> Iterator[Row]:
-    """Questions that are not in scope: as they are, rewritten, and beside questions in scope of
-    the fit split, for what is learned from them may know no other.
+    """Questions that are not in scope, each three times: by itself, in one message with a
+    question in scope, and after one in a conversation. Those in scope are of the fit split, for
+    what is learned from them may know no other.
 
     Raises QuestionsError when that split is empty.
     """
@@ -198,13 +200,8 @@ def background_of(
     for question in background:
         draw = ways.draw("background", question.key)
         earlier = list(question.messages[:-1])
-        yield _row(list(question.messages), (AS_TYPED,), question.fields, source, [])
-        for text, names in islice(ways.rewritten(question.text), _TRIES):
-            messages = [*earlier, {"role": "user", "content": text}]
-            if key_of(messages) != question.key:
-                yield _row(messages, names, question.fields, source, [])
-                break
-        for place in (FIRST, LAST, TURN):
+        yield _alone(question, source, ways, draw)
+        for place in (draw.choice((FIRST, LAST)), TURN):
             beside = draw.sample(inside, min(len(inside), 2 if draw.random() < _THREE_SHARE else 1))
             asked = [(base.question.text, base.answer) for base in beside]
             asked.insert(0 if place == FIRST else len(asked), (question.text, None))
@@ -213,6 +210,16 @@ def background_of(
             yield _row(
                 join(parts, draw, ways.held_out), (place, *names), question.fields, source, beside
             )
+
+
+def _alone(question: Question, source: str, ways: Ways, draw: random.Random) -> Row:
+    """As it is or, every other time, rewritten."""
+    if draw.random() < _ALONE_REWRITTEN_SHARE:
+        for text, names in islice(ways.rewritten(question.text), _TRIES):
+            messages = [*question.messages[:-1], {"role": "user", "content": text}]
+            if key_of(messages) != question.key:
+                return _row(messages, names, question.fields, source, [])
+    return _row(list(question.messages), (AS_TYPED,), question.fields, source, [])
 
 
 def write_rows(path: Path, rows: Iterable[Row]) -> int:

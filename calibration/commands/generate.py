@@ -19,7 +19,9 @@ class Generate(Command):
     n: int = Field(default=1500, ge=1, description="how many, of all kinds together")
     seed: int = Field(default=0, description="the same seed makes the same problems")
     kinds: CliVariadicArg[list[str]] = Field(
-        default=[WORD_PROBLEMS], min_length=1, description="kinds of problems, in equal shares, or `all`"
+        default=[WORD_PROBLEMS],
+        min_length=1,
+        description="kinds of problems, in equal shares, or `all`",
     )
     out: Path = Field(description="questions file to write")
 
