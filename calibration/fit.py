@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from inspect import signature
 from pathlib import Path
-from typing import Any
 
+from calibration.clustering import cluster
 from calibration.collection import Collection, read_collections
 from calibration.enough import keeps, too_few, too_few_of_group, too_few_templates
 from calibration.pooling import Pool, Pools, background_pool, pooled
@@ -53,6 +52,10 @@ class Material:
     @property
     def collections(self) -> tuple[Collection, ...]:
         return self.pools["fit"].collections
+
+    @property
+    def background_collections(self) -> tuple[Collection, ...]:
+        return () if self.background is None else self.background.collections
 
     def __str__(self) -> str:
         pools = self.pools
@@ -114,20 +117,20 @@ def fit_detector(
 ) -> Detector:
     """Fit a detector on one pool and calibrate it on the units of another."""
     looks = [part.look for part in parts]
-    more: dict[str, Any] = {
-        "background": None if background is None else background.at(looks),
-        "units": conformal.units or None,
-    }
-    known = signature(Detector.fit).parameters
+    planes = fitted.at(looks)
+    clusters = {look: found for look in planes if (found := cluster(planes[look])) is not None}
     return Detector.fit(
-        fitted.at(looks),
+        planes,
         conformal.at(looks),
         parts=parts,
+        background=None if background is None else background.at(looks),
+        clusters=clusters,
+        fit_templates=fitted.units or None,
+        templates=conformal.units or None,
         groups=groups,
         rank=options.rank,
         alpha=options.alpha,
         guarantee=options.guarantee,
-        **{name: value for name, value in more.items() if name in known},
     )
 
 
@@ -181,6 +184,10 @@ def fit_material(material: Material, scope: str, options: FitOptions) -> Artifac
         alpha=options.alpha,
         guarantee=options.guarantee,
         splits=Splits(**pools.sizes),
+        n_templates=0 if options.known_templates else n_units,
+        contrasted_with=tuple(
+            collection.record.source for collection in material.background_collections
+        ),
         sources=tuple(collection.record.source for collection in material.collections),
         grouping=grouping,
         groups=tuple(

@@ -199,7 +199,6 @@ def background_of(
         )
     for question in background:
         draw = ways.draw("background", question.key)
-        earlier = list(question.messages[:-1])
         yield _alone(question, source, ways, draw)
         for place in (draw.choice((FIRST, LAST)), TURN):
             beside = draw.sample(inside, min(len(inside), 2 if draw.random() < _THREE_SHARE else 1))

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from scipy.stats import beta, binomtest
 
 from detector import conformal
+from detector.conformal import Calibration
 from detector.errors import TooFewQuestionsError
 from detector.verdict import Guarantee
 
@@ -198,3 +199,28 @@ def test_thresholds_for_questions_of_new_groups() -> None:
     # takes 120 questions for its 5 % and breaks them thrice over.
     assert false_alarms(n=3, alpha=0.25)[1] <= 0.25 + 0.0205
     assert false_alarms(n=3, alpha=0.05)[0] > 0.15
+
+
+@pytest.mark.parametrize("templates", [None, [0, 0, 1, 2, 2, 2, *range(3, 40)]])
+@pytest.mark.parametrize("guarantee", ["marginal", "pac"])
+def test_a_calibration_flags_what_its_threshold_says(
+    templates: list[int] | None, guarantee: conformal.Guarantee
+) -> None:
+    """Weighted or not; under the marginal guarantee that is to say by the p-value."""
+    scores = torch.randn(43, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    calibration = Calibration.of(scores, templates)
+    assert len(calibration) == 43
+    assert calibration.n_units == (43 if templates is None else 40)
+    assert torch.equal(calibration.scores, scores.sort().values)
+    threshold = calibration.threshold(0.2, guarantee)
+    assert threshold in scores
+    if guarantee == "marginal":
+        for score in torch.linspace(-3, 3, 200).tolist():
+            assert (score > threshold) == (calibration.p_value(score) <= 0.2)
+    else:
+        assert threshold > calibration.threshold(0.2)
+
+
+def test_templates_of_one_question_each_weigh_nothing_else() -> None:
+    scores = torch.randn(50, generator=torch.Generator().manual_seed(1))
+    assert Calibration.of(scores, list(range(50))).weights is None
