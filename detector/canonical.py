@@ -48,7 +48,7 @@ _CLOSED = re.compile(r"</([bipsu])\s*/?>", re.IGNORECASE)
 # Not where that would make a number look like one in LaTeX.
 _ESCAPED_DOLLAR = re.compile(r"(?<![\d.,$\\])\\++\$(?![\d.,]*[\\$])")
 _MATH_NUMBER = re.compile(
-    r"(?<![\w$\\)])(?:(\$\$?)((?:\\\$)?\d[\d.,]*)\1|\\\((\d[\d.,]*)\\\))(?![\w$\\(])",
+    r"(?<![\w$\\)])(?:(\$\$?)(\d[\d.,]*)\1|\\\((\d[\d.,]*)\\\))(?![\w$\\(])",
 )
 _EMPHASIS = re.compile(r"[*_]+")
 # Nothing but words: "- 5", "- x" and "# of" say something.
@@ -63,7 +63,7 @@ _BEFORE_STOP = re.compile(
 )
 _MANY_STOPS = re.compile(rf"(?<={_LETTER}{{2}})[?!]{{2,}}|(?<=[\w)\"'])\?[?!]+")
 _FIRST_WORD = re.compile(
-    rf"(?:^|(?<=[^.][.?!] ))[\"'(]?(?:{_LETTER}{{2,}}+(?! ?[=<>+*/^])(?![(\d_])"
+    rf"(?:^|(?<=[^.\s][.?!] ))[\"'(]?(?:{_LETTER}{{2,}}+(?! ?[=<>+*/^])(?![(\d_])"
     rf"|a(?= {_LETTER}{{2}})|i(?= {_LETTER}{{2}}|'))"
 )
 _ABBREVIATIONS = frozenset(
@@ -80,7 +80,7 @@ _ASKING = frozenset(
 )
 _ASKS = re.compile(
     r"\b(?:how (?:many|much|far|long|old|tall|big|heavy|fast|often|high|wide|deep)"
-    r"|what(?:'s| is| are| was| were| will| would| number| fraction| percent\w*))\b"
+    r"|what(?:'s|(?: [^\W\d_]+)? (?:is|are|was|were|do|does|did|will|would|can|could|has|have)))\b"
 )
 
 
@@ -89,7 +89,7 @@ def canonical(text: str) -> str:
     lines = [line for line in text.splitlines() if not _FENCE.fullmatch(line)]
     text = "\n".join(lines).translate(_CHARACTERS)
     text = _without_tags(text)
-    text = _MATH_NUMBER.sub(lambda found: (found[2] or found[3]).lstrip("\\"), text)
+    text = _MATH_NUMBER.sub(lambda found: found[2] or found[3], text)
     text = _ESCAPED_DOLLAR.sub("$", text)
     text = _without_emphasis(text)
     text = " ".join(_without_marks(line.strip()) for line in text.splitlines())
@@ -98,7 +98,9 @@ def canonical(text: str) -> str:
     text = _MANY_STOPS.sub(lambda found: "?" if "?" in found[0] else "!", text)
     text = _with_capitals(text)
     if _shouts(text):
-        text = _with_capitals(_I.sub("I", text.lower()))
+        # The one capital whose small letter would be two characters.
+        text = text.replace("\u0130", "i").lower()
+        text = _with_capitals(_I.sub("I", text))
     return _ended(text)
 
 

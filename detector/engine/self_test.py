@@ -15,12 +15,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from detector.backend import Ask, Finish
+from detector.backend import Ask, Finish, RenderedQuestion
 from detector.engine.collector import decoder_layers
 from detector.engine.engine import Engine
 from detector.engine.model.checkpoint import Checkpoint
 from detector.errors import SelfTestError, TrajGuardError
-from detector.trajectory import END, PROMPT, PROMPT_LOOKS, PROMPT_MEAN, Look, look_name
+from detector.trajectory import END, PROMPT, PROMPT_LOOKS, PROMPT_MEAN, QUESTION, Look, look_name
 
 _TEXT = "Ada packs 12 boxes of 30 pens and gives 7 boxes away. How many pens are left? Think."
 _PREFILL_TOKENS = 32
@@ -60,7 +60,7 @@ def self_test(checkpoint: Checkpoint) -> None:
     asks = [
         *(Ask(tuple(ids[:length]), max_tokens=6) for length in (9, 13, 18)),
         Ask(tuple(ids[9:14]), response=tuple(ids[14:20])),
-        Ask(tuple(ids), max_tokens=3),
+        Ask(tuple(ids), max_tokens=3, question=RenderedQuestion(tuple(ids), (5, len(ids) - 3))),
     ]
     try:
         seen = _run(checkpoint, asks)
@@ -82,7 +82,7 @@ def _run(checkpoint: Checkpoint, asks: Sequence[Ask]) -> list[_Seen]:
 
     engine = Engine(
         checkpoint,
-        looks=(PROMPT_MEAN, PROMPT, 2, END),
+        looks=(QUESTION, PROMPT_MEAN, PROMPT, 2, END),
         observer=observer,
         n_slots=4,
         max_length=2 * _PREFILL_TOKENS,
@@ -109,7 +109,7 @@ def _compare(checkpoint: Checkpoint, seen: _Seen) -> float:
     states, logits = plain_pass(checkpoint, seen.ask.prompt, seen.response)
     worst = 0.0
     for look, trajectory in seen.trajectories.items():
-        expected = _pooled(states, len(seen.ask.prompt), len(seen.response), look)
+        expected = _pooled(states, seen.ask, len(seen.response), look)
         difference = float(((trajectory - expected).norm(dim=1) / expected.norm(dim=1)).max())
         if not difference <= tolerance:  # which is also so of NaN
             raise _failure(
@@ -155,8 +155,10 @@ def plain_pass(
     return torch.stack(planes).cpu(), logits[0, len(prompt) - 1 :].float().cpu()
 
 
-def _pooled(states: Tensor, n_prompt: int, n_response: int, look: Look) -> Tensor:
-    last = n_prompt - 1
+def _pooled(states: Tensor, ask: Ask, n_response: int, look: Look) -> Tensor:
+    last = len(ask.prompt) - 1
+    if look == QUESTION and ask.question is not None:
+        return states[:, slice(*ask.question.span)].mean(1)
     if look in PROMPT_LOOKS:
         return states[:, last] if look == PROMPT else states[:, : last + 1].mean(1)
     n_tokens = n_response if look == END else look

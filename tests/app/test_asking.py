@@ -9,6 +9,7 @@ import pytest
 from app.asking import MAX_TOKENS
 from app.settings import load_settings
 from detector.backend import Ask, RenderedQuestion, Sampling
+from detector.canonical import CANONICAL
 from detector.groups import Grouping
 from detector.manifest import Context, system_prompt_digest
 from detector.trajectory import Look
@@ -80,6 +81,36 @@ def test_a_question_in_a_longer_prompt_is_judged_apart_and_its_response_is_not()
     assert judged[0].question == RenderedQuestion(question, (0, len(question)))
     ask(CHAT, user(IN_SCOPE), {"scores": scores})
     assert judged[-1].question == RenderedQuestion(judged[-1].prompt, (0, len(question)))
+
+
+def test_a_follow_up_is_judged_in_the_context_of_the_user_s_earlier_turns() -> None:
+    judged: list[Ask] = []
+
+    def scores(ask: Ask, look: Look) -> float:
+        judged.append(ask)
+        return 0.0
+
+    messages = [*user(IN_SCOPE), {"role": "assistant", "content": "18."}, *user("And twice that?")]
+    excluded = looks_of(ask(CHAT, messages, {"scores": scores})["trajguard"])
+    text = f"{IN_SCOPE}\n\nAnd twice that?".encode()
+    span = (len(IN_SCOPE) + 2, len(text))
+    assert judged[-1].question == RenderedQuestion(tuple(text), span)
+    assert excluded["prompt"] is None
+    # Of a conversation judged whole, no part is the question.
+    app = {"scores": scores, "context": Context(judged="conversation")}
+    ask(CHAT, messages, app)
+    assert judged[-1].question is None
+
+
+def test_the_verdict_names_the_text_that_is_judged() -> None:
+    for context, text in (
+        (Context(), CANONICAL),
+        (Context(text="typed"), "typed"),
+        (CONVERSATION, "typed"),
+    ):
+        app = {"context": context}
+        assert ask(CHAT, user(IN_SCOPE), app)["trajguard"]["text"] == text
+        assert ask("/v1/score", user(IN_SCOPE), app)["verdict"]["text"] == text
 
 
 def test_the_calibrated_sampling_holds_where_a_request_names_none() -> None:

@@ -114,10 +114,14 @@ def test_own_system_prompt_leaves_the_question_s_score_alone(client: TestClient)
     assert answer["trajguard"]["score"] == prompt["score"]
 
 
-def test_out_of_scope_turn_behind_in_scope_turns_is_refused(client: TestClient) -> None:
-    messages = [*user(IN_SCOPE), {"role": "assistant", "content": "18."}, *user(OUT_OF_SCOPE)]
-    answer = complete(client, messages=messages)
-    assert answer["choices"][0]["finish_reason"] == "content_filter"
+def test_neither_a_system_prompt_nor_answers_shift_what_is_judged(client: TestClient) -> None:
+    said = [{"role": "system", "content": "Count."}, {"role": "assistant", "content": IN_SCOPE}]
+    for question in (IN_SCOPE, OUT_OF_SCOPE):
+        (alone, *_), (apart, *_) = (
+            complete(client, messages=messages)["trajguard"]["looks"]
+            for messages in (user(question), [*said, *user(question)])
+        )
+        assert apart["score"] == pytest.approx(alone["score"], rel=1e-3)
 
 
 def test_other_sampling_excludes_the_response_look(client: TestClient) -> None:

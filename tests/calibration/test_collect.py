@@ -20,7 +20,7 @@ from detector.backend import Ask, Sampling
 from detector.engine.engine import Engine
 from detector.engine.model.text import Text
 from detector.manifest import Context
-from detector.trajectory import PROMPT, Look
+from detector.trajectory import PROMPT, QUESTION, Look
 from tests.tiny import tiny_checkpoint
 
 SAMPLED = Context(sampling=Sampling(temperature=1.0), max_tokens=3)
@@ -97,6 +97,41 @@ def test_one_engine_collects_all_files(tmp_path: Path, monkeypatch: pytest.Monke
     assert [len(CollectionFolder(file.folder).read().keys) for file in files] == [5, 90]
     # Nothing of it is left on the model: another engine may run that.
     Engine(checkpoint, max_length=64).close()
+
+
+def trajectories(
+    tmp_path: Path, name: str, messages: list[dict[str, str]], context: Context
+) -> Any:
+    path = tmp_path / f"{name}.jsonl"
+    path.write_text(json.dumps({"messages": messages}))
+    file = QuestionsFile(*read_questions(path), tmp_path / name)
+    looks = (QUESTION, PROMPT) if context.max_tokens == 1 else (QUESTION, PROMPT, 3)
+    collect(tiny_checkpoint(), [file], context=context, looks=looks, max_length=64)
+    found = CollectionFolder(file.folder).read()
+    return torch.stack([found.at(look)[plane] for look in looks for plane in range(7)]), found
+
+
+@pytest.mark.parametrize("max_tokens", [1, 4])
+def test_what_is_judged_is_canonical_and_in_context(tmp_path: Path, max_tokens: int) -> None:
+    context = Context(max_tokens=max_tokens)
+    plain, answered = trajectories(tmp_path, "plain", ASKED, context)
+    shouted = [{"role": "user", "content": "**WHAT IS** 2 +\n2"}]
+    system = [{"role": "system", "content": "Teach."}, *ASKED]
+    same, apart = trajectories(tmp_path, "shouted", shouted, context)
+    assert torch.allclose(same[:14], plain[:14], atol=1e-4)
+    assert torch.allclose(trajectories(tmp_path, "system", system, context)[0], plain, atol=1e-4)
+    if max_tokens > 1:
+        # The response is to what was typed.
+        assert not torch.allclose(same[14:], plain[14:], atol=1e-2)
+        assert apart.tokens != answered.tokens
+    typed = context.model_copy(update={"text": "typed"})
+    assert not torch.allclose(trajectories(tmp_path, "typed", shouted, typed)[0], same, atol=1e-2)
+    before = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hi"}]
+    follow_up = trajectories(tmp_path, "after", [*before, *ASKED], context)[0]
+    assert not torch.allclose(follow_up[:7], plain[:7], atol=1e-2)
+    # What does not fit is left out, oldest first.
+    long = [{"role": "user", "content": "x" * 60}, *before[1:], *ASKED]
+    assert torch.allclose(trajectories(tmp_path, "long", long, context)[0], plain, atol=1e-4)
 
 
 def test_collections_keep_the_tokens_drawn(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from calibration.paths import RECORD
 from calibration.questions import read_questions
 from detector import artifact as artifacts
 from detector.backend import Sampling
+from detector.canonical import CANONICAL
 from detector.engine.engine import Engine
 from detector.errors import EngineError
 from detector.manifest import Context
@@ -42,7 +43,7 @@ def work(tmp_path_factory: pytest.TempPathFactory, model: Path) -> Path:
     (folder / "ood.jsonl").write_text("\n".join(rows))
     files = [str(folder / "id.jsonl"), str(folder / "ood.jsonl")]
     out = ["--out", str(folder / "collected"), "--model", str(model), "--dtype", "float32"]
-    assert main(["collect", *files, *out, "--looks", "prompt,3"]) == 0
+    assert main(["collect", *files, *out, "--looks", "prompt,3", "--text", "typed"]) == 0
     return folder
 
 
@@ -271,6 +272,33 @@ def test_template_s_line_break_survives_the_shell(work: Path, model: Path, tmp_p
     assert main(["collect", str(questions), *options, "--template", r"Q: {question}\nA:"]) == 0
     record = CollectionFolder(tmp_path / "c" / "q").record()
     assert record.context.template == "Q: {question}\nA:"
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ([], CANONICAL),
+        (["--text", "typed"], "typed"),
+        (["--judged", "conversation"], "typed"),
+        (["--judged", "conversation", "--text", "typed"], "typed"),
+    ],
+)
+def test_collections_say_how_texts_are_written(
+    model: Path, tmp_path: Path, options: list[str], text: str
+) -> None:
+    questions = tmp_path / "q.jsonl"
+    questions.write_text('{"question": "2 + 2?"}\n')
+    out = ["--out", str(tmp_path / "c"), "--model", str(model), "--dtype", "float32"]
+    assert main(["collect", str(questions), *out, "--looks", "question", *options]) == 0
+    assert CollectionFolder(tmp_path / "c" / "q").record().context.text == text
+
+
+def test_a_conversation_is_not_rewritten(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["collect", str(tmp_path / "q.jsonl"), "--out", str(tmp_path / "c")]
+    said = failing(capsys, *command, "--judged", "conversation", "--text", CANONICAL)
+    assert "--text canonical/1 rewrites questions" in said
 
 
 def test_groups_by_length_and_by_field(

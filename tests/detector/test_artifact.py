@@ -192,7 +192,7 @@ def test_the_order_of_a_manifest_s_fields_changes_nothing(
     assert artifacts.load(path).id == artifact.id
 
 
-@pytest.mark.parametrize("written", [1, 99])
+@pytest.mark.parametrize("written", [1, 2, 99])
 def test_another_format_is_named(artifact: Artifact, tmp_path: Path, written: int) -> None:
     path = tmp_path / "a.safetensors"
     artifact.save(path)
@@ -201,6 +201,16 @@ def test_another_format_is_named(artifact: Artifact, tmp_path: Path, written: in
     signed(path, manifest)
     says = f"is of format {written}, which this version does not read: make it again with"
     refused(path, ArtifactError, f"{says} `trajguard fit`")
+
+
+def test_another_text_version_is_named(artifact: Artifact, tmp_path: Path) -> None:
+    path = tmp_path / "a.safetensors"
+    artifact.save(path)
+    manifest = json.loads(artifact.manifest.model_dump_json())
+    signed(path, manifest | {"context": manifest["context"] | {"text": "canonical/9"}})
+    says = "judges 'canonical/9' text, which this version does not write"
+    fix = "make it again with `trajguard collect` and `trajguard fit`"
+    refused(path, ArtifactError, f"{says} (it writes canonical/1, typed): {fix}")
 
 
 @pytest.mark.parametrize(

@@ -12,9 +12,8 @@ from detector.engine.engine import Engine
 from detector.engine.kernels.attention import use_batched_attention
 from detector.engine.model import default_model
 from detector.engine.model.checkpoint import fingerprint, load_checkpoint, weights_digest
-from detector.engine.model.text import Text
-from detector.errors import CheckpointError, InvalidRequestError
-from tests.tiny import tiny_checkpoint, tiny_tokenizer
+from detector.errors import CheckpointError
+from tests.tiny import tiny_checkpoint
 
 
 def test_a_local_folder_loads_with_the_same_fingerprint(tmp_path: Path) -> None:
@@ -161,39 +160,3 @@ def test_cache_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setenv("TRAJGUARD_CACHE", str(blocked / "cache"))
     with pytest.raises(CheckpointError, match="set TRAJGUARD_CACHE"):
         default_model.default_checkpoint()
-
-
-def test_text_renders_questions_and_conversations() -> None:
-    text = Text(tiny_tokenizer())
-    alone = text.encode_question(["  2 + 2?\n"]).tokens
-    assert text.decode(alone) == "<user>2 + 2?\n<assistant>"
-    turns = [
-        {"role": "user", "content": "1 + 1?"},
-        {"role": "assistant", "content": "2"},
-        {"role": "user", "content": "2 + 2?"},
-    ]
-    assert text.decode(text.encode_conversation(turns)).endswith("<user>2 + 2?\n<assistant>")
-    plain = Text(tiny_tokenizer(), "Q: {question}\nA:")
-    assert plain.decode(plain.encode_question(["2 + 2?"]).tokens) == "Q: 2 + 2?\nA:"
-    assert plain.decode(plain.encode_conversation(turns)) == "Q: 1 + 1?\nA: 2\n\nQ: 2 + 2?\nA:"
-
-
-def test_text_says_what_a_template_lacks() -> None:
-    tokenizer = tiny_tokenizer()
-    with pytest.raises(CheckpointError, match="write where it goes"):
-        Text(tokenizer, "Q: A:")
-    tokenizer.chat_template = "{{ raise_exception('no system role') }}"
-    with pytest.raises(InvalidRequestError, match="refused by the model's chat template"):
-        Text(tokenizer).encode_question(["secret"])
-    tokenizer.chat_template = None
-    with pytest.raises(CheckpointError, match="has no chat template"):
-        Text(tokenizer)
-
-
-def test_streamed_text_never_shows_half_a_character() -> None:
-    text = Text(tiny_tokenizer())
-    ids = text.encode_response("añ€😀.")
-    stream = text.stream()
-    pieces = [stream.push(token) for token in ids]
-    assert "".join(pieces) == "añ€😀."
-    assert all("\ufffd" not in piece for piece in pieces)

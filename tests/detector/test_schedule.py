@@ -118,6 +118,31 @@ def test_a_long_prompt_comes_in_chunks_between_decode_steps() -> None:
     assert plan.capacity().n_running == 2
 
 
+def test_a_question_that_is_the_prompt_takes_no_row_of_its_own() -> None:
+    plan = schedule(max_length=200, prefill_tokens=200)
+    plan.add([ask(9, question=RenderedQuestion((1,) * 9, (2, 7))), ask(9, question=judged(1, 2))])
+    work = plan.next()
+    assert isinstance(work, Prefill)
+    ridden, apart, served = work.rows
+    assert (ridden.starts_response, apart.starts_response, served.starts_response) == (
+        True,
+        False,
+        True,
+    )
+    assert [row.ids for row in work.rows] == [(1,) * 9, (1, 2), (1,) * 9]
+    assert [set(row.looks) for row in work.rows] == [{PROMPT}, {PROMPT}, set()]
+
+
+def test_a_trace_alone_of_what_is_judged_is_one_row() -> None:
+    plan = schedule()
+    plan.add(
+        [ask(9, question=judged(*[1] * 9), response=()), ask(9, question=judged(1), response=())]
+    )
+    work = plan.next()
+    assert isinstance(work, Prefill)
+    assert [len(row.ids) for row in work.rows] == [9, 1]
+
+
 def test_the_question_of_a_long_prompt_goes_before_it() -> None:
     plan = schedule()
     plan.add([ask(50, question=judged(7, 7))])
@@ -199,6 +224,9 @@ def test_cancelling_what_has_ended_does_nothing() -> None:
         (ask(2, question=judged()), InvalidRequestError),
         (ask(2, response=(256,)), InvalidRequestError),
         (ask(2, question=judged(-1)), InvalidRequestError),
+        (ask(2, question=RenderedQuestion((1, 2), (1, 1))), InvalidRequestError),
+        (ask(2, question=RenderedQuestion((1, 2), (1, 3))), InvalidRequestError),
+        (ask(2, question=RenderedQuestion((1, 2), (-1, 1))), InvalidRequestError),
     ],
 )
 def test_requests_are_queued_all_or_none(bad: Ask, error: type[Exception]) -> None:
