@@ -93,8 +93,8 @@ class Pool:
 class Pools:
     """The questions of collections by split.
 
-    `splits`, `templates` and `units` map the keys of all questions as they were typed. `n_left_out` rows
-    contain questions of several splits and are in none.
+    `splits`, `templates` and `units` map the keys of all questions as they were typed.
+    `n_left_out` rows contain questions of several splits and are in none.
     """
 
     by_split: Mapping[Split, Pool]
