@@ -40,18 +40,20 @@ def require_model(name: str) -> None:
         )
 
 
-def require_folder(out: Path) -> None:
+def require_folder(out: Path, param: str = "out") -> None:
     """Raise CalibrationError when no folder can be made at `out`."""
     blocking = next(path for path in (out, *out.absolute().parents) if path.exists())
     if not blocking.is_dir():
         raise CalibrationError(
-            f"--out {str(out)!r} cannot be a folder, {str(blocking)!r} is a file: name another",
-            param="out",
+            f"--{param} {str(out)!r} cannot be a folder, {str(blocking)!r} is a file: name another",
+            param=param,
         )
 
 
-def require_file(out: Path) -> None:
+def require_file(out: Path, param: str = "out") -> None:
     """Raise CalibrationError when no file can be written at `out`."""
     if out.is_dir():
-        raise CalibrationError(f"--out {str(out)!r} is a folder: name a file in it", param="out")
-    require_folder(out.parent)
+        raise CalibrationError(
+            f"--{param} {str(out)!r} is a folder: name a file in it", param=param
+        )
+    require_folder(out.parent, param)

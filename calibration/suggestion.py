@@ -17,8 +17,8 @@ def suggestion(
 
     `parts` maps each part of the questions that a report tells apart, such as "group 'short'",
     to its number of holdout questions. They are enough when a realised rate of alpha would have
-    a 95 % interval below twice alpha. `what` is counted, unless a part is named. The smallest
-    part is named; all, where that one is enough.
+    a 95 % interval below twice alpha. The smallest part is named; all, where that one is enough,
+    which may be `what` instead.
     """
     enough = _enough(alpha)
     name = min(parts, key=lambda part: parts[part], default=None)

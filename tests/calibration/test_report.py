@@ -13,7 +13,7 @@ from calibration.fit import FitOptions, fit
 from calibration.generate import generate
 from calibration.pooling import Pool, pooled
 from calibration.questions import read_questions
-from calibration.report import report
+from calibration.reporting.report import ReportOptions, report
 from detector.artifact import Artifact
 from detector.engine.model.checkpoint import Checkpoint
 from detector.errors import CalibrationError
@@ -72,7 +72,7 @@ def test_every_question_is_judged_by_its_group_s_threshold(
     folders: tuple[Path, Path], grouped: Artifact
 ) -> None:
     inside, outside = folders
-    found = report(grouped, [inside], [outside])
+    found = report(grouped, [inside], ReportOptions(ood=(outside,)))
     detector = grouped.detector
     # floor(0.1 (n + 1)) of a group's own conformal questions lie above its threshold.
     cuts = {
@@ -90,12 +90,12 @@ def test_every_question_is_judged_by_its_group_s_threshold(
             counts[kind] += score > (cuts[kind] if by_group else detector.threshold)
         return counts
 
-    holdout = pooled(read_collections([inside]))["holdout"]
+    holdout = pooled(read_collections([inside]), known_templates=True)["holdout"]
     expected = flagged(holdout, by_group=True)
     assert expected != flagged(holdout, by_group=False)
     assert {group.name: group.n_false_alarms for group in found.groups} == expected
     assert {group.name: group.threshold for group in found.groups} == pytest.approx(cuts)
-    assert found.n_false_alarms == sum(expected.values())
+    assert found.holdout.n_flagged == sum(expected.values())
     ood = CollectionFolder(outside).read()
     whole = Pool((ood,), tuple(range(len(ood.keys))))
     recalled = sum(flagged(whole, by_group=True).values())
@@ -110,6 +110,6 @@ def test_other_contexts_are_not_compared(
     for number, context in enumerate((Context(template="Q: {question}"), Context(max_tokens=9))):
         other = collected(model, tmp_path / f"{number}.jsonl", rows_of(60, 2), context)
         with pytest.raises(CalibrationError, match="another context than the artifact"):
-            report(grouped, [inside], [other])
+            report(grouped, [inside], ReportOptions(ood=(other,)))
         with pytest.raises(CalibrationError, match="another context than the artifact"):
-            report(grouped, [other], [])
+            report(grouped, [other], ReportOptions())

@@ -204,7 +204,7 @@ def test_thresholds_for_questions_of_new_groups() -> None:
 @pytest.mark.parametrize("templates", [None, [0, 0, 1, 2, 2, 2, *range(3, 40)]])
 @pytest.mark.parametrize("guarantee", ["marginal", "pac"])
 def test_a_calibration_flags_what_its_threshold_says(
-    templates: list[int] | None, guarantee: conformal.Guarantee
+    templates: list[int] | None, guarantee: Guarantee
 ) -> None:
     """Weighted or not; under the marginal guarantee that is to say by the p-value."""
     scores = torch.randn(43, generator=torch.Generator().manual_seed(0), dtype=torch.float64)

@@ -24,7 +24,7 @@ from calibration.bench.paper.scorers import QuestionSet, scored, scorers
 from calibration.confounds import Scores, length_correlation, matched_auroc
 from calibration.fit import FitOptions
 from calibration.questions import in_first
-from calibration.report import auroc, fpr95
+from calibration.reporting.scoring import auroc, fpr95
 from detector import conformal
 from detector.detector import MIN_TRAJECTORIES, Part, fit_look
 from detector.errors import CalibrationError, TooFewQuestionsError

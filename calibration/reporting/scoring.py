@@ -1,0 +1,64 @@
+"""What a detector makes of pools of questions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.metrics import roc_auc_score, roc_curve
+from torch import Tensor
+
+from calibration.confounds import Scores
+from calibration.pooling import Pool
+from detector.detector import Detector
+from detector.groups import Grouping
+
+GUARD = "guard"
+
+Flags = NDArray[np.bool_]
+
+
+def scores_of(detector: Detector, pool: Pool) -> Scores:
+    """The guard's decision statistic."""
+    return _finite(detector.maxima(pool.at([fitted.look for fitted in detector.looks])))
+
+
+def scores_by_part(detector: Detector, pool: Pool) -> dict[str, Scores]:
+    """The same, and each part's score if there are several."""
+    planes = pool.at([fitted.look for fitted in detector.looks])
+    scores = {GUARD: _finite(detector.maxima(planes))}
+    if len(detector.looks) > 1:
+        for fitted in detector.looks:
+            alone = replace(detector, looks=(fitted,))
+            scores[str(fitted.part)] = _finite(alone.maxima(planes))
+    return scores
+
+
+def groups_of(grouping: Grouping | None, pool: Pool) -> list[str | None]:
+    return [None] * len(pool) if grouping is None else pool.groups(grouping)
+
+
+def thresholds(detector: Detector, groups: Sequence[str | None]) -> Scores:
+    """The threshold of each question by its group."""
+    cuts = {group: detector.threshold_of(group) for group in set(groups)}
+    return np.array([cuts[group] for group in groups])
+
+
+def auroc(inside: Scores, outside: Scores) -> float:
+    labels = np.r_[np.zeros(len(inside)), np.ones(len(outside))]
+    return float(roc_auc_score(labels, np.r_[inside, outside]))
+
+
+def fpr95(inside: Scores, outside: Scores) -> float:
+    """The false-positive rate at the first threshold that finds 95 % of the OOD questions."""
+    labels = np.r_[np.zeros(len(inside)), np.ones(len(outside))]
+    false, true, _ = roc_curve(labels, np.r_[inside, outside], drop_intermediate=False)
+    return float(false[np.argmax(true >= 0.95)])
+
+
+def _finite(scores: Tensor) -> Scores:
+    """A generation without any look scores lowest of all; ROC curves want it finite."""
+    finite: Scores = np.nan_to_num(scores.double().numpy(), neginf=-1e300)
+    return finite
