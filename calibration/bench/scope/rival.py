@@ -54,10 +54,16 @@ def rivals(
     of `fit` carry no alpha of these.
     """
     texts = _splits(fit)
-    points = {found.name: embed(found.name, _asked(found)) for found in sets}
+    points = {
+        found.name: embed(found.name, [asked(question) for question in found.questions])
+        for found in sets
+    }
     holdout = embed("holdout", texts["holdout"])
     plain = {split: embed(split, texts[split]) for split in ("fit", "conformal")}
-    varied = {split: embed(f"{split}-varied", _with_variations(texts[split])) for split in plain}
+    varied = {
+        split: torch.cat([found, embed(f"{split}-rewritten", _rewritten(texts[split]))])
+        for split, found in plain.items()
+    }
     return [
         _design(name, split["fit"], split["conformal"], holdout, points, alphas)
         for name, split in ((PLAIN, plain), (VARIED, varied))
@@ -73,14 +79,10 @@ def _splits(paths: Sequence[Path]) -> dict[str, list[str]]:
     return {str(split): texts for split, texts in splits.items()}
 
 
-def _asked(found: ScopeSet) -> list[str]:
-    return [asked(question) for question in found.questions]
-
-
-def _with_variations(texts: Sequence[str]) -> list[str]:
-    """Each text, and once more rewritten by what is not held out."""
+def _rewritten(texts: Sequence[str]) -> list[str]:
+    """Each text after variations that are not held out."""
     kinds = [kind for kind in read_variations().values() if not kind.held_out]
-    return [*texts, *(vary(text, 0, kinds, N_VARIATIONS)[0] for text in texts)]
+    return [vary(text, 0, kinds, N_VARIATIONS)[0] for text in texts]
 
 
 def _design(
