@@ -49,8 +49,8 @@ MANY: tuple[str, ...] = (
 AUROC = ("fair AUROC", "AUROC as asked")
 
 # Acceptance has other sets of these two kinds, named alike.
-_BORDERLINE = {"bare arithmetic": "bare_arithmetic", "object counting": "object_counting"}
-_WHOLE: dict[str, Family] = {
+BORDERLINE = {"bare arithmetic": "bare_arithmetic", "object counting": "object_counting"}
+WHOLE: dict[str, Family] = {
     "dialogues": "dialogues",
     "MATH": "MATH",
     "OOD last turns": "ood-turns",
@@ -84,11 +84,11 @@ def summary(measured: Measured, design: Design, alpha: str) -> dict[str, Figure]
             figures[f"{family} mean"] = Figure(float(np.mean(list(rates.values()))))
             name = worst(names, key=rates.__getitem__)
             figures[f"{family} worst"] = Figure(rates[name], design.share(alpha, name), name)
-    for figure, part in _BORDERLINE.items():
+    for figure, part in BORDERLINE.items():
         names = [s.name for s in measured.of_family("C") if part in s.name]
         if names:
             figures[figure] = _of(_pooled(design, alpha, names))
-    for figure, whole in _WHOLE.items():
+    for figure, whole in WHOLE.items():
         names = [s.name for s in measured.of_family(whole)]
         if names:
             figures[figure] = _of(_pooled(design, alpha, names))

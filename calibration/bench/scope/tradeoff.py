@@ -72,7 +72,8 @@ def mean_refused(sets: Sequence[Sequence[float]], thresholds: Rates) -> Rates:
     for scores in sets:
         ordered = np.sort(np.asarray(scores))
         shares.append(1 - np.searchsorted(ordered, thresholds, side="right") / len(ordered))
-    return np.stack(shares).mean(0)
+    mean: Rates = np.stack(shares).mean(0)
+    return mean
 
 
 def curve(traded: Traded, family: Family) -> tuple[Rates, Rates]:

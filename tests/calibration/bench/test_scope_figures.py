@@ -46,7 +46,7 @@ def _measured() -> Measured:
         for name in names
     )
     high = {"B_a", "D_a", "MATH_a", "MATH_b", "fair_outside_plain"}
-    scores = {
+    scores: dict[str, tuple[float, ...]] = {
         r.name: (10.0, 11.0, 12.0, 13.0) if r.name in high else (0.0, 1.0, 2.0, 3.0)
         for r in records
     }
