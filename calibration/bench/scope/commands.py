@@ -61,7 +61,6 @@ class Measure(Command):
 
     def run(self) -> None:
         self._require()
-        from calibration.bench.scope.guard import held_out_texts
         from calibration.bench.scope.made import made_sets
         from calibration.bench.scope.picture import picture
         from calibration.bench.scope.result import Measured, SetRecord
@@ -73,7 +72,7 @@ class Measure(Command):
         set_threads()
         out = self.out if self.n is None else self.out / f"first-{self.n}"
         sets = read_sets(self.data, self.math, self.n)
-        sets += made_sets(sets, held_out_texts(self.holdout), out / "made", self.n)
+        sets += made_sets(sets, self._held_out(), out / "made", self.n)
         designs = [self._guarded(sets, out)] if self.guard else []
         designs += self._rivals(sets, out) if self.rival else []
         measured = Measured(
@@ -114,6 +113,15 @@ class Measure(Command):
                 "--no-guard leaves nothing to measure: give --rival and --rival-fit",
                 param="guard",
             )
+
+    def _held_out(self) -> list[str]:
+        """In-scope questions that nothing measured here was calibrated on."""
+        from calibration.bench.scope.guard import held_out_texts
+        from calibration.bench.scope.rival import split_texts
+
+        if self.guard:
+            return held_out_texts(self.holdout)
+        return split_texts(self.rival_fit)["holdout"]
 
     def _guarded(self, sets: list[ScopeSet], out: Path) -> Design:
         from calibration.bench.scope.guard import collect_sets, judge_sets

@@ -130,14 +130,14 @@ def _panel(panel: Axes, blocks: Sequence[_Block], *, whole_axis: bool) -> None:
             ticks.append((at + row, name, False))
             top = max(top, _points(panel, shares, at + row))
         if block.has_mean:
-            ends = [first - 0.5, first + len(block.names) - 0.5]
-            for number, shares in enumerate(zip(*block.shares, strict=True)):
-                mean = float(np.mean([share.rate for share in shares]))
+            span = [first - 0.5, first + len(block.names) - 0.5]
+            for number, one in enumerate(zip(*block.shares, strict=True)):
+                mean = float(np.mean([share.rate for share in one]))
                 panel.plot(
-                    [mean, mean], ends, color=_COLOURS[number], alpha=0.35, linewidth=2.2, zorder=1
+                    [mean, mean], span, color=_COLOURS[number], alpha=0.35, linewidth=2.2, zorder=1
                 )
-        for bar, style, begin, end in block.bars:
-            rows = [first + begin - 0.5, first + end + 0.5]
+        for bar, style, begin, last in block.bars:
+            rows = [first + begin - 0.5, first + last + 0.5]
             panel.plot([bar, bar], rows, style, color=_BAR, linewidth=1.6, zorder=4)
             top = max(top, bar)
         at += len(block.names) + _GAP

@@ -53,7 +53,7 @@ def rivals(
     Raises QuestionsError as `read_questions` does, and TooFewQuestionsError when the questions
     of `fit` carry no alpha of these.
     """
-    texts = _splits(fit)
+    texts = split_texts(fit)
     points = {
         found.name: embed(found.name, [asked(question) for question in found.questions])
         for found in sets
@@ -70,7 +70,7 @@ def rivals(
     ]
 
 
-def _splits(paths: Sequence[Path]) -> dict[str, list[str]]:
+def split_texts(paths: Sequence[Path]) -> dict[str, list[str]]:
     """The questions of all files by split, each once."""
     found = {question.key: question for path in paths for question in read_questions(path)[0]}
     splits: dict[Split, list[str]] = {"fit": [], "conformal": [], "holdout": []}
