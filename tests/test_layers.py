@@ -17,12 +17,19 @@ ENGINE_ONLY = {"transformers", "tokenizers"}
 BENCH = ROOT / "calibration" / "bench"
 MODELS_APART = {
     BENCH / name
-    for name in ("speed/contenders.py", "paper/finetune.py", "speed/floor.py", "speed/growth.py")
+    for name in (
+        "paper/finetune.py",
+        "scope/embedding.py",
+        "speed/contenders.py",
+        "speed/floor.py",
+        "speed/growth.py",
+    )
 }
 COMMAND_LINES = (
     "trajguard.py",
     "calibration/__main__.py",
     "calibration/bench/paper/__main__.py",
+    "calibration/bench/scope/__main__.py",
     "calibration/bench/speed/__main__.py",
     "app/settings.py",
 )
