@@ -50,7 +50,7 @@ calibrate: $(VENV)/calibrating  ## calibrate on generated questions, into data/c
 	@$(TRAJGUARD) generate --n 1500 --out data/calibration/generated.jsonl
 	@$(TRAJGUARD) collect data/calibration/generated.jsonl --out data/calibration/collected
 	@$(TRAJGUARD) fit data/calibration/collected/generated \
-		--scope "generated word problems" --out data/calibration/artifact.safetensors
+		--scope "generated word problems" --known-templates --out data/calibration/artifact.safetensors
 	@$(TRAJGUARD) report data/calibration/artifact.safetensors data/calibration/collected/generated
 
 default-artifact: $(VENV)/calibrating  ## make the committed artifact again, from the public sets in DATA

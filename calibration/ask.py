@@ -11,7 +11,8 @@ from pathlib import Path
 import httpx2
 from tqdm import tqdm
 
-from calibration.questions import Question, Split, read_questions, split_of
+from calibration.questions import Question, Split, contained, is_made, read_questions
+from calibration.templates import splits_and_templates
 from detector.conformal import proportion_interval
 from detector.errors import CalibrationError
 
@@ -20,15 +21,29 @@ _TIMEOUT_SECONDS = 300
 
 
 def choose(
-    paths: Sequence[Path], column: str | None, split: Split | None, n: int | None
+    paths: Sequence[Path],
+    column: str | None,
+    split: Split | None,
+    n: int | None,
+    *,
+    known_templates: bool = False,
 ) -> list[Question]:
     """`n` distinct questions, from all files together, drawn by their keys: the same
-    every time, and favouring no file. All of them if `n` is None.
+    every time, and favouring no file. All of them if `n` is None. Splits are those of `fit` on
+    these files.
 
     Raises CalibrationError when the files hold fewer, or none of the split.
     """
     distinct = {q.key: q for path in paths for q in read_questions(path, column)[0]}
-    chosen = [q for key, q in distinct.items() if split in (None, split_of(key))]
+    chosen = list(distinct.values())
+    if split is not None:
+        typed = {key: q.text for key, q in distinct.items() if not is_made(q.fields)}
+        splits, _ = splits_and_templates(typed, known_templates=known_templates)
+        chosen = [
+            q
+            for key, q in distinct.items()
+            if all(splits.get(of) == split for of in contained(key, q.fields))
+        ]
     where = f"the {split} split of the files" if split else "the files"
     if not chosen:
         raise CalibrationError(

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from calibration.fit import FitOptions, Material, fit_detector
-from calibration.pooling import Pool, contained
+from calibration.pooling import Pool
+from calibration.questions import contained
 from calibration.unseen import Rows, UnseenRate, n_folds, unseen_rate
 from detector.errors import CalibrationError, TooFewQuestionsError
 

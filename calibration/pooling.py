@@ -15,10 +15,11 @@ from typing import get_args
 import torch
 
 from calibration.collection import Collection, planes_of
-from calibration.questions import OF, Split, split_of
-from calibration.templates import split_templates, templates_of, with_copies
+from calibration.questions import Split, contained, is_made
+from calibration.templates import splits_and_templates
 from detector.errors import CalibrationError
 from detector.groups import Grouping
+from detector.manifest import Manifest
 from detector.planes import Planes
 from detector.trajectory import Look
 
@@ -141,11 +142,6 @@ class Pools:
         return replace(whole.take(places), units=units)
 
 
-def contained(key: str, fields: Mapping[str, str]) -> list[str]:
-    """The keys of the questions that a row contains: itself, unless `vary` made it of others."""
-    return fields.get(OF, "").split() or [key]
-
-
 def pooled(collections: Sequence[Collection], *, known_templates: bool = False) -> Pools:
     """The questions of all collections by split: each once, and each row that `vary` made of them.
 
@@ -154,14 +150,12 @@ def pooled(collections: Sequence[Collection], *, known_templates: bool = False) 
     whole = Pool.whole(*collections)
     texts: dict[str, str] = {}
     for (key, fields), text in zip(_asked(whole), whole.texts, strict=True):
-        if OF not in fields:
+        if not is_made(fields):
             texts.setdefault(key, text)
-    keys = list(texts)
-    labels = with_copies(keys, templates_of(list(texts.values())))
-    templates = dict(zip(keys, labels, strict=True))
-    found = list(map(split_of, keys)) if known_templates else split_templates(keys, labels)
-    splits = dict(zip(keys, found, strict=True))
-    units = {key: place for place, key in enumerate(keys)} if known_templates else templates
+    splits, templates = splits_and_templates(texts, known_templates=known_templates)
+    units = templates
+    if known_templates:
+        units = {key: place for place, key in enumerate(texts)}
 
     rows: dict[Split, list[int]] = {split: [] for split in get_args(Split)}
     counted: dict[Split, list[int]] = {split: [] for split in get_args(Split)}
@@ -169,7 +163,7 @@ def pooled(collections: Sequence[Collection], *, known_templates: bool = False) 
     files, n_left_out = whole.files, 0
     for row, ((key, fields), text) in enumerate(zip(_asked(whole), whole.texts, strict=True)):
         # Copies are one question; in what other way a question is typed is what `vary` is about.
-        copy = (key, text if OF in fields else "")
+        copy = (key, text if is_made(fields) else "")
         if copy in seen:
             continue
         seen.add(copy)
@@ -189,6 +183,33 @@ def pooled(collections: Sequence[Collection], *, known_templates: bool = False) 
     return Pools(by_split, splits, templates, units, n_left_out)
 
 
+def pools_of(manifest: Manifest, collections: Sequence[Collection]) -> Pools:
+    """The splits that an artifact was fitted with.
+
+    Raises CalibrationError when these are not the collections that it was fitted to: one more or
+    less may move questions to other splits.
+    """
+    pools = pooled(collections, known_templates=not manifest.n_templates)
+    recorded = manifest.splits
+    fitted: dict[Split, int] = {
+        "fit": recorded.fit,
+        "conformal": recorded.conformal,
+        "holdout": recorded.holdout,
+    }
+    if pools.sizes != fitted:
+        raise CalibrationError(
+            f"the artifact was fitted to questions that split {_listed(fitted)}, and these "
+            f"collections split {_listed(pools.sizes)} (fit, conformal, holdout): give the "
+            "collections that it was fitted to, all of them and no other",
+            param="collected",
+        )
+    return pools
+
+
+def _listed(sizes: Mapping[Split, int]) -> str:
+    return ", ".join(str(sizes[split]) for split in get_args(Split))
+
+
 def background_pool(collections: Sequence[Collection], pools: Pools) -> tuple[Pool, int]:
     """Background questions, and how many are left out: those that are in scope themselves, and
     those beside a question that is not of the fit split, which nothing may be learned of.
@@ -196,7 +217,7 @@ def background_pool(collections: Sequence[Collection], pools: Pools) -> tuple[Po
     whole = Pool.whole(*collections)
     files, places = whole.files, []
     for place, (key, fields) in enumerate(_asked(whole)):
-        if OF in fields:
+        if is_made(fields):
             of = contained(key, fields)
             _require_known(of, pools.splits, files[place])
             if all(pools.splits[each] == "fit" for each in of):

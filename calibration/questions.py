@@ -88,6 +88,16 @@ def key_of(messages: Sequence[dict[str, str]]) -> str:
     return words[:_KEY_HALF] + tokens[_KEY_HALF : 2 * _KEY_HALF]
 
 
+def is_made(fields: Mapping[str, str]) -> bool:
+    """Whether `vary` made a row of other questions."""
+    return bool(fields.get(OF, "").split())
+
+
+def contained(key: str, fields: Mapping[str, str]) -> list[str]:
+    """The keys of the questions that a row contains: itself, unless `vary` made it of others."""
+    return fields.get(OF, "").split() or [key]
+
+
 def split_of(key: str) -> Split:
     """Half of all questions to fit, 30 % to conformal, 20 % to holdout."""
     return split_at(position_of(key), SHARES)

@@ -12,13 +12,13 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
 from datasketch import MinHash, MinHashLSH
 
 from calibration.masking import mask
-from calibration.questions import SHARES, Split, position_of, split_at, words_of
+from calibration.questions import SHARES, Split, position_of, split_at, split_of, words_of
 
 _SIMILAR = 0.6
 # 32 bands of 4: a pair of similarity 0.6 is proposed with probability
@@ -84,9 +84,15 @@ def _stars(near: Sequence[dict[int, float]]) -> list[int]:
     ]
 
 
-def splits_by_template(keys: Sequence[str], texts: Sequence[str]) -> list[Split]:
-    """Each question's split, where all of a template go to one: see `split_templates`."""
-    return split_templates(keys, templates_of(texts))
+def splits_and_templates(
+    texts: Mapping[str, str], *, known_templates: bool = False
+) -> tuple[dict[str, Split], dict[str, int]]:
+    """The split and the template of each question, by its key: see `split_templates`. Where
+    templates are known, new questions are of the same, and each is split by its own words.
+    """
+    labels = _with_copies(list(texts), templates_of(list(texts.values())))
+    splits = map(split_of, texts) if known_templates else split_templates(list(texts), labels)
+    return dict(zip(texts, splits, strict=True)), dict(zip(texts, labels, strict=True))
 
 
 def split_templates(keys: Sequence[str], templates: Sequence[int]) -> list[Split]:
@@ -101,7 +107,7 @@ def split_templates(keys: Sequence[str], templates: Sequence[int]) -> list[Split
     its template's representative with probability 1 / (its size + 1), and may make a template
     large; other templates move only as far as what large ones leave over has changed.
     """
-    joined = with_copies(keys, templates)
+    joined = _with_copies(keys, templates)
     sizes = Counter(joined)
     members: defaultdict[int, list[str]] = defaultdict(list)
     for key, template in zip(keys, joined, strict=True):
@@ -124,7 +130,7 @@ def split_templates(keys: Sequence[str], templates: Sequence[int]) -> list[Split
     return [splits[template] for template in joined]
 
 
-def with_copies(keys: Sequence[str], templates: Sequence[int]) -> list[int]:
+def _with_copies(keys: Sequence[str], templates: Sequence[int]) -> list[int]:
     """Templates that share a question's very words are one, as the split without templates
     has it: conversations may differ in their last message's start alone.
     """

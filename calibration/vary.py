@@ -18,23 +18,19 @@ from typing import Any
 
 from calibration.dialogues import Message, dialogue
 from calibration.joining import in_one_message, in_turns
-from calibration.questions import COLUMNS, OF, SOURCE, VARIATION, Question, Split, key_of, split_of
-from calibration.templates import splits_by_template
+from calibration.questions import COLUMNS, OF, SOURCE, VARIATION, Question, Split, is_made, key_of
+from calibration.templates import splits_and_templates
 from calibration.variations import Variation, of_kind, vary
 from detector.atomic import write_atomically
 from detector.errors import QuestionsError
 
 AS_TYPED, PAIR = "as typed", "pair"
-FIRST, LAST, TURN = "background-first", "background-last", "background-turn"
-"""The background question beside one in scope: before it, after it, as the last turn."""
-
 _MOST_REWRITINGS = 3
 # Forms that only differ in case or punctuation have one key and are one question to a file.
-_TRIES = 4
+TRIES = 4
 _REWRITTEN_SHARE = 1 / 3
-_ALONE_REWRITTEN_SHARE = 1 / 2
 _TURNS_SHARE = 1 / 4
-_THREE_SHARE = 1 / 5
+THREE_SHARE = 1 / 5
 _N_OTHERS = 4
 
 Row = dict[str, Any]
@@ -102,21 +98,16 @@ def bases(
     distinct: dict[str, tuple[Question, str]] = {}
     for questions, name in read:
         for question in questions:
-            if OF in question.fields:
+            if is_made(question.fields):
                 raise QuestionsError(
                     f"questions file {name!r} has rows with 'of', which `vary` wrote: give the "
                     "files that those were made of",
                     param="questions",
                 )
             distinct.setdefault(question.key, (question, name))
-    if known_templates:
-        splits = [split_of(key) for key in distinct]
-    else:
-        splits = splits_by_template(list(distinct), [q.text for q, _ in distinct.values()])
-    return [
-        Base(question, name, split)
-        for (question, name), split in zip(distinct.values(), splits, strict=True)
-    ]
+    texts = {key: question.text for key, (question, _) in distinct.items()}
+    splits, _ = splits_and_templates(texts, known_templates=known_templates)
+    return [Base(question, name, splits[key]) for key, (question, name) in distinct.items()]
 
 
 def variations_of(found: Iterable[Base], ways: Ways, forms: int) -> Iterator[Row]:
@@ -124,12 +115,12 @@ def variations_of(found: Iterable[Base], ways: Ways, forms: int) -> Iterator[Row
     for base in found:
         question = base.question
         keys: set[str] = set()
-        for text, names in islice(ways.rewritten(question.text), _TRIES * forms):
+        for text, names in islice(ways.rewritten(question.text), TRIES * forms):
             messages = [*question.messages[:-1], {"role": "user", "content": text}]
             key = key_of(messages)
             if key not in keys:
                 keys.add(key)
-                yield _row(messages, names, base.question.fields, base.source, [base])
+                yield row_of(messages, names, base.question.fields, base.source, [base])
             if len(keys) == forms:
                 break
 
@@ -148,7 +139,7 @@ def dialogues_of(found: Sequence[Base], ways: Ways, n: int) -> Iterator[Row]:
         said = "\n".join(message["content"] for message in messages).lower()
         # A pupil types a question in small letters or without its last dot.
         of = [base, *(o for o in others if o.question.text.lower().rstrip(".") in said)]
-        yield _row(
+        yield row_of(
             _after(base.question.messages[:-1], messages),
             (kind, *names),
             base.question.fields,
@@ -162,63 +153,23 @@ def pairs_of(found: Sequence[Base], ways: Ways, n: int) -> Iterator[Row]:
     by_split = _by_split(found)
     for number, base in _some(found, ways, "pairs", n):
         draw = ways.draw("pair", number, base.question.key)
-        n_others = 2 if draw.random() < _THREE_SHARE else 1
+        n_others = 2 if draw.random() < THREE_SHARE else 1
         several = [base, *_others(by_split[base.split], [base], n_others, draw)]
         if len(several) < 2:
             continue
-        parts, names = _parts([(b.question.text, b.answer) for b in several], ways, draw)
+        parts, names = parts_of([(b.question.text, b.answer) for b in several], ways, draw)
         if draw.random() < _TURNS_SHARE:
             messages = in_turns(parts, draw, held_out=ways.held_out)
         else:
             texts = [text for text, _ in parts]
             messages = in_one_message(texts, draw, held_out=ways.held_out)
-        yield _row(
+        yield row_of(
             _after(base.question.messages[:-1], messages),
             (PAIR, *names),
             base.question.fields,
             base.source,
             several,
         )
-
-
-def background_of(
-    background: Iterable[Question], source: str, found: Sequence[Base], ways: Ways
-) -> Iterator[Row]:
-    """Questions that are not in scope, each three times: by itself, in one message with a
-    question in scope, and after one in a conversation. Those in scope are of the fit split, for
-    what is learned from them may know no other.
-
-    Raises QuestionsError when that split is empty.
-    """
-    inside = [base for base in found if base.split == "fit"]
-    if not inside:
-        raise QuestionsError(
-            f"none of the {len(found)} questions is of the fit split, which stand beside the "
-            "background: give more questions",
-            param="questions",
-        )
-    for question in background:
-        draw = ways.draw("background", question.key)
-        yield _alone(question, source, ways, draw)
-        for place in (draw.choice((FIRST, LAST)), TURN):
-            beside = draw.sample(inside, min(len(inside), 2 if draw.random() < _THREE_SHARE else 1))
-            asked = [(base.question.text, base.answer) for base in beside]
-            asked.insert(0 if place == FIRST else len(asked), (question.text, None))
-            parts, names = _parts(asked, ways, draw)
-            join = _turns if place == TURN else _message
-            yield _row(
-                join(parts, draw, ways.held_out), (place, *names), question.fields, source, beside
-            )
-
-
-def _alone(question: Question, source: str, ways: Ways, draw: random.Random) -> Row:
-    """As it is or, every other time, rewritten."""
-    if draw.random() < _ALONE_REWRITTEN_SHARE:
-        for text, names in islice(ways.rewritten(question.text), _TRIES):
-            messages = [*question.messages[:-1], {"role": "user", "content": text}]
-            if key_of(messages) != question.key:
-                return _row(messages, names, question.fields, source, [])
-    return _row(list(question.messages), (AS_TYPED,), question.fields, source, [])
 
 
 def write_rows(path: Path, rows: Iterable[Row]) -> int:
@@ -232,19 +183,7 @@ def write_rows(path: Path, rows: Iterable[Row]) -> int:
     return len(lines)
 
 
-def _message(
-    parts: Sequence[tuple[str, str | None]], draw: random.Random, held_out: bool
-) -> list[Message]:
-    return in_one_message([text for text, _ in parts], draw, held_out=held_out)
-
-
-def _turns(
-    parts: Sequence[tuple[str, str | None]], draw: random.Random, held_out: bool
-) -> list[Message]:
-    return in_turns(parts, draw, held_out=held_out)
-
-
-def _parts(
+def parts_of(
     asked: Sequence[tuple[str, str | None]], ways: Ways, draw: random.Random
 ) -> tuple[list[tuple[str, str | None]], tuple[str, ...]]:
     """Questions and answers as they are joined, and the variations in them."""
@@ -288,7 +227,7 @@ def _messages(row: Row) -> list[Message]:
     return row.get("messages") or [{"role": "user", "content": row["question"]}]
 
 
-def _row(
+def row_of(
     messages: list[Message],
     names: Sequence[str],
     fields: dict[str, str],

@@ -19,6 +19,9 @@ class Ask(Command):
     questions: CliPositionalArg[list[Path]] = Field(description=QUESTIONS)
     column: Column = None
     split: Split | None = Field(default=None, description="only questions of this split")
+    known_templates: bool = Field(
+        default=False, description="split questions as `fit --known-templates` does"
+    )
     n: int | None = Field(default=None, ge=1, description="how many, drawn; else all")
     max_tokens: int = Field(default=8, ge=1, description="of each response")
 
@@ -26,5 +29,11 @@ class Ask(Command):
         require_questions(self.questions)
         from calibration.ask import ask, choose, describe
 
-        questions = choose(self.questions, self.column, self.split, self.n)
+        questions = choose(
+            self.questions,
+            self.column,
+            self.split,
+            self.n,
+            known_templates=self.known_templates,
+        )
         print(describe(ask(self.url, questions, self.max_tokens)))

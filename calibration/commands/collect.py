@@ -12,7 +12,7 @@ from pydantic_settings import CliPositionalArg
 
 from calibration.command_line import ALPHA, QUESTIONS, Column, ModelCommand, set_threads
 from calibration.paths import require_folder, require_model
-from calibration.questions import OF, Question, Split, read_questions
+from calibration.questions import is_made, read_questions
 from calibration.reading import require_questions
 from detector.backend import Sampling
 from detector.canonical import CANONICAL, TextVersion
@@ -48,16 +48,6 @@ def unescape(template: str) -> str:
 
 
 Template = Annotated[str, AfterValidator(unescape)]
-
-
-def _typed(questions: dict[str, Question]) -> tuple[dict[str, Split], dict[str, int]]:
-    """The splits and templates of all questions that `vary` did not make of others."""
-    from calibration.templates import split_templates, templates_of, with_copies
-
-    keys = [key for key, question in questions.items() if OF not in question.fields]
-    labels = with_copies(keys, templates_of([questions[key].text for key in keys]))
-    splits = split_templates(keys, labels)
-    return dict(zip(keys, splits, strict=True)), dict(zip(keys, labels, strict=True))
 
 
 class Collect(ModelCommand):
@@ -96,11 +86,13 @@ class Collect(ModelCommand):
         # transformers takes seconds to import; bad input is told before that.
         from calibration.collect import QuestionsFile, collect, default_max_tokens
         from calibration.enough import outlook
+        from calibration.templates import splits_and_templates
         from detector.engine.model.checkpoint import load_checkpoint
         from detector.engine.self_test import self_test
 
         set_threads()
-        log.info(outlook(*_typed({q.key: q for questions, _ in read for q in questions}), ALPHA))
+        typed = {q.key: q.text for questions, _ in read for q in questions if not is_made(q.fields)}
+        log.info(outlook(*splits_and_templates(typed), ALPHA))
         digests = {system_prompt_digest(q.messages) for questions, _ in read for q in questions}
         context = Context(
             judged=self.judged,

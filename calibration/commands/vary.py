@@ -62,9 +62,9 @@ class Vary(Command):
         ]
         background = read_questions(self.background, self.column)[0] if self.background else []
         # What finds templates takes a second to import; bad input is told before that.
+        from calibration.background import background_of
         from calibration.vary import (
             Ways,
-            background_of,
             bases,
             dialogues_of,
             pairs_of,

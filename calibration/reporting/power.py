@@ -10,12 +10,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 from tqdm import tqdm
 
+from calibration.background import FIRST, LAST, TURN
 from calibration.fit import FitOptions, Material, fit_detector
 from calibration.pooling import Pool
 from calibration.reporting.false_alarms import variations_of
 from calibration.reporting.scoring import Flags, groups_of, scores_of, thresholds
 from calibration.reporting.tables import aligned, percent
-from calibration.vary import AS_TYPED, FIRST, LAST, TURN
+from calibration.vary import AS_TYPED
 from detector.detector import Detector, Part
 from detector.errors import CalibrationError
 from detector.groups import Grouping

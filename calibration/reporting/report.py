@@ -11,7 +11,7 @@ from calibration.confounds import length_correlation, surface_scores
 from calibration.enough import keeps
 from calibration.fit import CONTRAST, FitOptions, Material, gather
 from calibration.new_templates import rate_on_new_templates
-from calibration.pooling import Pool, Pools, made_of, pooled
+from calibration.pooling import Pool, Pools, made_of, pools_of
 from calibration.reporting import false_alarms, recall
 from calibration.reporting.false_alarms import FalseAlarms
 from calibration.reporting.power import power
@@ -48,7 +48,7 @@ def report(artifact: Artifact, folders: Sequence[Path], options: ReportOptions) 
     """
     detector, grouping = artifact.detector, artifact.manifest.grouping
     collections = _read(artifact, folders)
-    pools, known_templates = _pools(artifact, collections)
+    pools = pools_of(artifact.manifest, collections)
     pools.require("holdout")
     pool = pools["holdout"]
     scores = scores_by_part(detector, pool)
@@ -68,7 +68,7 @@ def report(artifact: Artifact, folders: Sequence[Path], options: ReportOptions) 
         rank=options.rank,
         alpha=detector.alpha,
         guarantee=detector.guarantee,
-        known_templates=known_templates,
+        known_templates=not artifact.manifest.n_templates,
     )
     new_templates, powered = None, None
     if options.contrast or options.unseen_templates:
@@ -132,22 +132,6 @@ def _read(artifact: Artifact, folders: Sequence[Path]) -> list[Collection]:
                 param="collected",
             )
     return collections
-
-
-def _pools(artifact: Artifact, collections: Sequence[Collection]) -> tuple[Pools, bool]:
-    """The splits that the artifact was fitted with, and whether templates were known then."""
-    fitted = artifact.manifest.splits.model_dump()
-    for known_templates in (False, True):
-        pools = pooled(collections, known_templates=known_templates)
-        if pools.sizes == fitted:
-            return pools, known_templates
-    raise CalibrationError(
-        f"the artifact was fitted to {fitted['fit']} questions with {fitted['conformal']} "
-        f"conformal and {fitted['holdout']} for the report, and these collections split into "
-        f"others ({', '.join(map(str, pools.sizes.values()))}): give the collections that it was "
-        "fitted to, all of them",
-        param="collected",
-    )
 
 
 def _outside(

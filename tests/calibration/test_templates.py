@@ -9,7 +9,7 @@ import pytest
 from calibration.generate import generate
 from calibration.masking import mask
 from calibration.questions import Split, key_of, split_of
-from calibration.templates import split_templates, splits_by_template, templates_of
+from calibration.templates import split_templates, splits_and_templates, templates_of
 from tests.calibration.customs import N_FORMS, customs
 
 
@@ -118,6 +118,11 @@ def test_nothing_and_texts_without_words() -> None:
     assert templates_of(["?", "How so?", ""]) == [0, 1, 0]
 
 
+def split_texts(keys: list[str], texts: list[str]) -> list[Split]:
+    splits, _ = splits_and_templates(dict(zip(keys, texts, strict=True)))
+    return [splits[key] for key in keys]
+
+
 def keys_of(texts: list[str]) -> list[str]:
     return [key_of([{"role": "user", "content": text}]) for text in texts]
 
@@ -132,7 +137,7 @@ def straddling(splits: list[Split], templates: list[int]) -> int:
 
 def test_no_template_straddles_two_splits_and_few_large_ones_keep_the_shares() -> None:
     texts, forms = customs(n_each=40, seed=0)
-    splits = splits_by_template(keys_of(texts), texts)
+    splits = split_texts(keys_of(texts), texts)
     assert straddling(splits, forms) == 0
     assert shares(splits) == [0.5, 0.3, 0.2]
 
@@ -172,11 +177,9 @@ def test_one_large_template_leaves_the_rest_what_it_leaves() -> None:
 
 def test_splits_do_not_depend_on_the_order() -> None:
     texts = [question for question, _ in generate(600, seed=2)] + customs(3, seed=1)[0]
-    splits = dict(zip(texts, splits_by_template(keys_of(texts), texts), strict=True))
+    splits = dict(zip(texts, split_texts(keys_of(texts), texts), strict=True))
     shuffled = random.Random(0).sample(texts, len(texts))
-    assert dict(zip(shuffled, splits_by_template(keys_of(shuffled), shuffled), strict=True)) == (
-        splits
-    )
+    assert dict(zip(shuffled, split_texts(keys_of(shuffled), shuffled), strict=True)) == (splits)
 
 
 def test_few_questions_move_when_some_are_added() -> None:

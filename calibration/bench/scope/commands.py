@@ -118,9 +118,10 @@ class Measure(Command):
         """In-scope questions that nothing measured here was calibrated on."""
         from calibration.bench.scope.guard import held_out_texts
         from calibration.bench.scope.rival import split_texts
+        from detector import artifact as artifacts
 
         if self.guard:
-            return held_out_texts(self.holdout)
+            return held_out_texts(artifacts.load(self.artifact), self.holdout)
         return split_texts(self.rival_fit)["holdout"]
 
     def _guarded(self, sets: list[ScopeSet], out: Path) -> Design:

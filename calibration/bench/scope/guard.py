@@ -12,8 +12,8 @@ from calibration.bench.scope.result import Design, Share, alpha_name
 from calibration.bench.scope.sets import ScopeSet
 from calibration.collect import QuestionsFile, collect
 from calibration.collection import Collection, CollectionFolder, read_collections
-from calibration.fit import Pool, pooled
-from calibration.report import report
+from calibration.pooling import Pool, pools_of
+from calibration.reporting.report import ReportOptions, report
 from detector.artifact import Artifact
 from detector.detector import Detector
 from detector.engine.model.checkpoint import Checkpoint
@@ -22,9 +22,11 @@ from detector.errors import TooFewQuestionsError
 GUARD = "guard"
 
 
-def held_out_texts(folders: Sequence[Path]) -> list[str]:
-    """The questions of collections' holdout split."""
-    return pooled(read_collections(folders))["holdout"].texts if folders else []
+def held_out_texts(artifact: Artifact, folders: Sequence[Path]) -> list[str]:
+    """The holdout split of the collections that an artifact was fitted to."""
+    if not folders:
+        return []
+    return pools_of(artifact.manifest, read_collections(folders))["holdout"].texts
 
 
 def collect_sets(
@@ -92,8 +94,8 @@ def _carried(detector: Detector, alphas: Sequence[float]) -> dict[str, Detector]
 
 
 def _holdout(artifact: Artifact, folders: Sequence[Path]) -> Share:
-    reported = report(artifact, folders, [])
-    return Share(refused=reported.n_false_alarms, n=reported.n_holdout)
+    holdout = report(artifact, folders, ReportOptions()).holdout
+    return Share(refused=holdout.n_flagged, n=holdout.n_questions)
 
 
 def _pool(collection: Collection, found: ScopeSet) -> Pool:
