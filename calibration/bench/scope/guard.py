@@ -12,8 +12,8 @@ from calibration.bench.scope.result import Design, Share, alpha_name
 from calibration.bench.scope.sets import ScopeSet
 from calibration.collect import QuestionsFile, collect
 from calibration.collection import Collection, CollectionFolder, read_collections
-from calibration.fit import Pool, pooled
-from calibration.report import report
+from calibration.pooling import Pool, pooled
+from calibration.reporting.report import ReportOptions, report
 from detector.artifact import Artifact
 from detector.detector import Detector
 from detector.engine.model.checkpoint import Checkpoint
@@ -92,8 +92,8 @@ def _carried(detector: Detector, alphas: Sequence[float]) -> dict[str, Detector]
 
 
 def _holdout(artifact: Artifact, folders: Sequence[Path]) -> Share:
-    reported = report(artifact, folders, [])
-    return Share(refused=reported.n_false_alarms, n=reported.n_holdout)
+    holdout = report(artifact, folders, ReportOptions()).holdout
+    return Share(refused=holdout.n_flagged, n=holdout.n_questions)
 
 
 def _pool(collection: Collection, found: ScopeSet) -> Pool:

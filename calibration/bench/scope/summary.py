@@ -19,7 +19,7 @@ from calibration.bench.scope.result import (
     Measured,
     Share,
 )
-from calibration.report import auroc
+from calibration.reporting.scoring import auroc
 from detector.errors import CalibrationError
 
 FEW: tuple[str, ...] = (
