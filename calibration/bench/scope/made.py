@@ -51,8 +51,11 @@ def made_sets(
         turns = ood_turn_rows(inside, others, math, n_dialogues)
         made.append(_written(folder / "ood_last_turns.jsonl", "ood-turns", turns))
     if math:
-        asked = list(dict.fromkeys([*(question.text for question in inside), *held_out]))
-        forms = fair_rows(asked, [text for found in math for text in found.texts], n or N_FAIR)
+        texts = [*(question.text for question in inside), *held_out]
+        asked = {key_of([{"content": text}]): text for text in texts}
+        forms = fair_rows(
+            list(asked.values()), [text for found in math for text in found.texts], n or N_FAIR
+        )
         made += [_written(folder / f"{name}.jsonl", "fair", rows) for name, rows in forms.items()]
     return made
 

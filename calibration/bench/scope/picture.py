@@ -33,13 +33,14 @@ _GAP = 1.6
 class _Block:
     """A family's rows: what each is called, its share by design, and the bars to draw over it.
 
-    A bar is a value, a line style, and the first and the last row that it is of.
+    `means` are by design, or none. A bar is a value, a line style, and the first and the last row
+    that it is of.
     """
 
     title: str
     names: tuple[str, ...]
     shares: tuple[tuple[Share, ...], ...]
-    has_mean: bool
+    means: tuple[float, ...]
     bars: tuple[tuple[float, str, int, int], ...]
 
 
@@ -77,7 +78,7 @@ def _holdout(designs: Sequence[Design], alpha: str, bars: Mapping[str, float]) -
             "In scope, as calibrated",
             ("holdout",),
             (tuple(design.holdout[alpha] for design in designs),),
-            has_mean=False,
+            means=(),
             bars=tuple((bars[name], "-", 0, 0) for name in ("holdout",) if name in bars),
         )
 
@@ -96,10 +97,20 @@ def _blocks(
                 TITLES[family].partition(" by ")[0].rstrip(","),
                 tuple(map(_said, records)),
                 tuple(tuple(d.share(alpha, r.name) for d in designs) for r in records),
+                means=tuple(_mean(design, family, records, alpha) for design in designs)
                 # Borderline sets have nothing in common to take a mean of.
-                has_mean=len(records) > 1 and family != "C",
+                if len(records) > 1 and family != "C"
+                else (),
                 bars=tuple(_bars(family, records, bars)),
             )
+
+
+def _mean(design: Design, family: Family, records: Sequence[SetRecord], alpha: str) -> float:
+    """Over sets as the summary has it: those of MATH are parts of one."""
+    shares = [design.share(alpha, record.name) for record in records]
+    if family in WHOLE.values():
+        return sum(share.refused for share in shares) / sum(share.n for share in shares)
+    return float(np.mean([share.rate for share in shares]))
 
 
 def _bars(
@@ -129,16 +140,14 @@ def _panel(panel: Axes, blocks: Sequence[_Block], *, whole_axis: bool) -> None:
         for row, (name, shares) in enumerate(zip(block.names, block.shares, strict=True), start=1):
             ticks.append((at + row, name, False))
             top = max(top, _points(panel, shares, at + row))
-        if block.has_mean:
+        for number, mean in enumerate(block.means):
             span = [first - 0.5, first + len(block.names) - 0.5]
-            for number, one in enumerate(zip(*block.shares, strict=True)):
-                mean = float(np.mean([share.rate for share in one]))
-                panel.plot(
-                    [mean, mean], span, color=_COLOURS[number], alpha=0.35, linewidth=2.2, zorder=1
-                )
+            panel.plot(
+                [mean, mean], span, color=_COLOURS[number], alpha=0.35, linewidth=2.2, zorder=1
+            )
         for bar, style, begin, last in block.bars:
             rows = [first + begin - 0.5, first + last + 0.5]
-            panel.plot([bar, bar], rows, style, color=_BAR, linewidth=1.6, zorder=4)
+            panel.plot([bar, bar], rows, style, color=_BAR, linewidth=1.4, zorder=2)
             top = max(top, bar)
         at += len(block.names) + _GAP
     panel.set_yticks([place for place, _, _ in ticks], [said for _, said, _ in ticks])

@@ -13,7 +13,9 @@ mpl.use("agg")
 
 import matplotlib.pyplot as plt
 import numpy as np
-from matplotlib.ticker import PercentFormatter
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FixedLocator, FuncFormatter, PercentFormatter
 from numpy.typing import NDArray
 
 from calibration.bench.scope.result import Design, Family, Measured
@@ -21,7 +23,8 @@ from detector.errors import CalibrationError
 
 MOST = 3
 _COLOURS = ("#1f6f4a", "#b5542c", "#3b5b92")
-_MARKERS = ("o", "s", "^")
+_MARKERS = "os^Dv"
+_GREY, _LINE = "#56657a", "#e3e8ee"
 _TITLES: dict[Family, str] = {"MATH": "MATH", "B": "other kinds of question (B)"}
 _LEFT = 0.001
 
@@ -112,34 +115,47 @@ def picture(designs: Sequence[Traded]) -> bytes:
             sharey=True,
             squeeze=False,
         )
+        alphas = sorted({alpha for t in designs for alpha in t.design.refused}, key=float)[::-1]
+        markers = dict(zip(alphas, _MARKERS, strict=False))
         for panel, family in zip(panels[0], families, strict=True):
-            for traded, colour, marker in zip(designs, _COLOURS, _MARKERS, strict=False):
-                x, y = curve(traded, family)
-                shown = x > 0
-                panel.step(x[shown], y[shown], where="post", color=colour, label=traded.label)
-                for alpha, (at, reached) in operating_points(traded, family).items():
-                    panel.plot(max(at, _LEFT), reached, marker, color=colour, markersize=5)
-                    panel.annotate(
-                        f"α {alpha}",
-                        (max(at, _LEFT), reached),
-                        textcoords="offset points",
-                        xytext=(6, -9),
-                        fontsize=7.5,
-                        color=colour,
-                    )
-            panel.set_xscale("log")
-            panel.set(xlim=(_LEFT * 0.9, 1), ylim=(0, 1.02), title=_TITLES[family])
-            panel.set_xlabel("in-scope questions refused, mean over P and A sets")
-            panel.xaxis.set_major_formatter(PercentFormatter(1, decimals=None))
-            panel.yaxis.set_major_formatter(PercentFormatter(1))
-            panel.spines[["top", "right"]].set_visible(False)
-            panel.grid(color="#e3e8ee")
-        panels[0][0].set_ylabel("OOD questions refused")
-        panels[0][-1].legend(frameon=False, loc="lower right")
+            for traded, colour in zip(designs, _COLOURS, strict=False):
+                _draw(panel, traded, family, colour, markers)
+            panel.set_title(f"refused of {_TITLES[family]}", loc="left", fontweight="bold")
+            panel.set_xlabel("refused in scope, mean over P and A sets")
+        handles = [
+            Line2D([], [], color=colour, label=traded.label)
+            for traded, colour in zip(designs, _COLOURS, strict=False)
+        ]
+        handles += [
+            Line2D([], [], color=_GREY, marker=m, linestyle="", label=f"at alpha = {alpha}")
+            for alpha, m in markers.items()
+        ]
+        figure.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False)
         out = io.BytesIO()
         figure.savefig(out, format="png", dpi=160)
         plt.close(figure)
     return out.getvalue()
+
+
+def _draw(
+    panel: Axes, traded: Traded, family: Family, colour: str, markers: Mapping[str, str]
+) -> None:
+    x, y = curve(traded, family)
+    # What refuses nothing in scope has no place on a logarithmic axis but at its end.
+    panel.step(np.maximum(x, _LEFT), y, where="pre", color=colour)
+    for alpha, (inside, outside) in operating_points(traded, family).items():
+        panel.plot(
+            max(inside, _LEFT), outside, markers[alpha], color=colour, markersize=5.5, clip_on=False
+        )
+    panel.set_xscale("log")
+    panel.set(xlim=(_LEFT, 1), ylim=(0, 1.02))
+    panel.xaxis.set_major_locator(FixedLocator([_LEFT, 0.01, 0.1, 1]))
+    panel.xaxis.set_major_formatter(
+        FuncFormatter(lambda x, _: f"{'≤ ' if x <= _LEFT else ''}{100 * x:g}%")
+    )
+    panel.yaxis.set_major_formatter(PercentFormatter(1))
+    panel.spines[["top", "right"]].set_visible(False)
+    panel.grid(color=_LINE)
 
 
 def _scores(traded: Traded, *families: Family) -> list[Sequence[float]]:
