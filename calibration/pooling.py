@@ -124,9 +124,9 @@ class Pools:
         for split in splits:
             if not len(self[split]):
                 raise CalibrationError(
-                    f"the {split} split is empty: the {self.n_questions} questions are of "
-                    f"{self.n_templates} template{'s' * (self.n_templates != 1)}, and all of a template go to one split; collect "
-                    "in-scope questions of more templates",
+                    f"the {split} split is empty: all questions of a template go to one split, and "
+                    f"the {self.n_questions} questions are of {self.n_templates}; collect in-scope "
+                    "questions of more templates",
                     param="collected",
                 )
 

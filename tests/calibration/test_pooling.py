@@ -78,8 +78,8 @@ def test_few_templates_leave_a_split_empty(checkpoint: Checkpoint, tmp_path: Pat
     with pytest.raises(CalibrationError) as caught:
         pools.require("fit", "conformal")
     assert caught.value.message == (
-        "the conformal split is empty: the 6 questions are of 1 template, and all of a template "
-        "go to one split; collect in-scope questions of more templates"
+        "the conformal split is empty: all questions of a template go to one split, and the 6 "
+        "questions are of 1; collect in-scope questions of more templates"
     )
 
 

@@ -36,11 +36,12 @@ def asked() -> list[str]:
 def folder(tmp_path_factory: pytest.TempPathFactory, asked: list[str]) -> Path:
     """Two files of questions in scope, one with kinds, and one of the background."""
     folder = tmp_path_factory.mktemp("vary")
-    for name, rows in {
+    files: dict[str, list[dict[str, Any]]] = {
         "customs": [{"question": text, "kind": "duty", "id": "7"} for text in asked[:40]],
         "generated": [{"prompt": text, "answer": 12} for text in asked[40:]],
         "other": [{"question": text, "kind": text.split()[0]} for text in BACKGROUND],
-    }.items():
+    }
+    for name, rows in files.items():
         (folder / f"{name}.jsonl").write_text("\n".join(map(json.dumps, rows)))
     return folder
 
