@@ -125,7 +125,7 @@ class Pools:
             if not len(self[split]):
                 raise CalibrationError(
                     f"the {split} split is empty: the {self.n_questions} questions are of "
-                    f"{self.n_templates} templates, and all of a template go to one split; collect "
+                    f"{self.n_templates} template{'s' * (self.n_templates != 1)}, and all of a template go to one split; collect "
                     "in-scope questions of more templates",
                     param="collected",
                 )
