@@ -60,11 +60,11 @@ def test_out_of_scope_questions_are_refused(client: TestClient) -> None:
         assert finish_reason(client, user(question)) == "content_filter", question
 
 
-def test_the_app_s_own_prompt_and_earlier_turns_shift_nothing(client: TestClient) -> None:
+def test_what_the_app_and_the_model_say_shifts_nothing(client: TestClient) -> None:
     system = [{"role": "system", "content": "You are a patient tutor. Show every step."}]
-    turns = [*system, *user(IN_SCOPE[0]), {"role": "assistant", "content": "She has 15."}]
-    assert finish_reason(client, system + user(IN_SCOPE[1])) == "length"
-    assert finish_reason(client, turns + user(IN_SCOPE[1])) == "length"
+    said = [*system, {"role": "assistant", "content": "What shall we work out?"}]
+    assert finish_reason(client, said + user(IN_SCOPE[1])) == "length"
+    turns = [*said, *user(IN_SCOPE[0]), {"role": "assistant", "content": "She has 15."}]
     assert finish_reason(client, turns + user(OUT_OF_SCOPE[0])) == "content_filter"
 
 

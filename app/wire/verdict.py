@@ -7,7 +7,6 @@ from typing import Literal
 from pydantic import BaseModel, Field
 
 from app.policy import Decision, Mode
-from detector.canonical import TextVersion
 
 
 class ChatLook(BaseModel):
@@ -37,7 +36,7 @@ class ChatVerdict(BaseModel):
     decision: Decision
     mode: Mode
     artifact: str
-    text: TextVersion = Field(
+    text: str = Field(
         description="how the judged question is written: in canonical text, or as typed"
     )
     looks: list[ChatLook]

@@ -18,7 +18,7 @@ from detector.verdict import Guarantee
 if TYPE_CHECKING:
     from detector.detector import Part
 
-SCORES = "mahalanobis mahalanobis-last tv-paper tv-reference coe-r coe-c"
+SCORES = "mahalanobis mahalanobis-last tv-paper tv-reference contrast coe-r coe-c"
 """By name, for `--help` not to wait for torch."""
 
 

@@ -196,8 +196,8 @@ def test_collections_that_differ_are_not_mixed(
     assert "collect both with the same model" in failing(capsys, "fit", *both, *fit)
     changed = tmp_path / "id.jsonl"
     changed.write_bytes((work / "id.jsonl").read_bytes() + b'{"question": "One more?"}\n')
-    options = ["--model", model, "--dtype", "float32", "--looks", "prompt,3", *into]
-    assert "has changed since" in failing(capsys, "collect", changed, *options)
+    options = ["--model", model, "--dtype", "float32", "--looks", "prompt,3", "--text", "typed"]
+    assert "has changed since" in failing(capsys, "collect", changed, *options, *into)
 
 
 def test_bad_input_names_the_fix(

@@ -21,6 +21,9 @@ from detector.manifest import Context
 from detector.trajectory import PROMPT
 from tests.tiny import tiny_checkpoint
 
+# Shouted, as half of the questions here are, they are the same in canonical text.
+TYPED = Context(text="typed")
+
 
 @pytest.fixture(scope="module")
 def model() -> Checkpoint:
@@ -33,7 +36,7 @@ def collected(
     path.parent.mkdir(exist_ok=True)
     path.write_text("\n".join(map(json.dumps, rows)))
     file = QuestionsFile(*read_questions(path), path.with_suffix(""))
-    collect(model, [file], context=context or Context(), looks=(PROMPT,), max_length=512)
+    collect(model, [file], context=context or TYPED, looks=(PROMPT,), max_length=512)
     return file.folder
 
 
