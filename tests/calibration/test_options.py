@@ -34,7 +34,7 @@ Main = Callable[[list[str]], int]
         (calibration, "generate --n 0 --out q", "--n is '0': Input should be greater than"),
         (calibration, "fit c --out a --scope s --no-such 1", "unrecognized arguments: --no-such 1"),
         (calibration, "dance", "invalid choice: 'dance'"),
-        (calibration, "", "subcommand is required {generate, collect, fit, report, ask}"),
+        (calibration, "", "subcommand is required {generate, vary, collect, fit, report, ask}"),
         (trajguard.main, "fit c", "see `trajguard fit --help`"),
         (paper, "benchmark q --collected c --out o --first 0", "--first is '0': Input should be"),
         (speed, "floor 9b", "SHAPE is '9b': Input should be '135m' or '7b'"),
@@ -77,8 +77,8 @@ def test_environment_variables_are_no_commands(
 @pytest.mark.parametrize(
     ("main", "commands"),
     [
-        (trajguard.main, "serve generate collect fit report ask"),
-        (calibration, "generate collect fit report ask"),
+        (trajguard.main, "serve generate vary collect fit report ask"),
+        (calibration, "generate vary collect fit report ask"),
         (paper, "ladder baselines benchmark finetune"),
         (speed, "throughput load growth floor timing"),
     ],
@@ -118,6 +118,11 @@ WRONG_PATHS = [
     ("report none c", "artifact 'none' is not a file: make one with `trajguard fit`"),
     ("report q.jsonl none", "'none' is not a collection"),
     ("report q.jsonl c --ood c --ood none", "'none' is not a collection"),
+    ("report q.jsonl c --json c", "--json 'c' is a folder: name a file in it"),
+    ("report q.jsonl c --unseen-variations none", "'none' is not a collection"),
+    ("fit c --out a --scope s --contrast none", "'none' is not a collection"),
+    ("vary none.jsonl --out v", "questions file 'none.jsonl' cannot be read"),
+    ("vary q.jsonl --out q.jsonl", "--out 'q.jsonl' cannot be a folder"),
     ("ask http://127.0.0.1:9 q.jsonl none.csv", "questions file 'none.csv' cannot be read"),
 ]
 
