@@ -55,12 +55,19 @@ calibrate: $(VENV)/calibrating  ## calibrate on generated questions, into data/c
 		--scope "generated word problems" --known-templates --out data/calibration/artifact.safetensors
 	@$(TRAJGUARD) report data/calibration/artifact.safetensors data/calibration/collected/generated
 
-default-artifact: $(VENV)/calibrating  ## make the committed artifact again, from the public sets in DATA
-	@$(TRAJGUARD) collect $(patsubst %,$(DATA)/%.jsonl,$(GRADE_SCHOOL) $(MATH)) --out data/default
-	@$(TRAJGUARD) fit $(patsubst %,data/default/%,$(GRADE_SCHOOL)) \
-		--scope "grade-school math word problems" --out detector/artifacts/grade-school.safetensors
-	@$(TRAJGUARD) report detector/artifacts/grade-school.safetensors \
-		$(patsubst %,data/default/%,$(GRADE_SCHOOL)) --ood $(patsubst %,data/default/%,$(MATH))
+SCOPE := data/default
+BASE := $(patsubst %,$(DATA)/%.jsonl,$(GRADE_SCHOOL)) calibration/scope/written.jsonl $(SCOPE)/kinds.jsonl
+INSIDE := $(addprefix $(SCOPE)/collected/,$(GRADE_SCHOOL) written kinds variations dialogues pairs)
+default-artifact: $(VENV)/calibrating  ## make the committed artifact again, from the public sets in DATA (an hour on 2 cores)
+	@$(TRAJGUARD) generate --kinds all --n 1230 --out $(SCOPE)/kinds.jsonl
+	@$(TRAJGUARD) vary $(BASE) --background calibration/scope/background.jsonl \
+		--dialogues 800 --pairs 500 --out $(SCOPE)/ways
+	@$(TRAJGUARD) collect $(BASE) $(addprefix $(SCOPE)/ways/,variations.jsonl dialogues.jsonl pairs.jsonl background.jsonl) \
+		$(patsubst %,$(DATA)/%.jsonl,$(MATH)) --looks question,prompt --out $(SCOPE)/collected
+	@$(TRAJGUARD) fit $(INSIDE) --contrast $(SCOPE)/collected/background \
+		--scope "grade-school math questions" --out detector/artifacts/grade-school.safetensors
+	@$(TRAJGUARD) report detector/artifacts/grade-school.safetensors $(INSIDE) \
+		--ood $(patsubst %,$(SCOPE)/collected/%,$(MATH))
 
 NEAR := GSM8K SVAMP AddSub SingleEq SingleOp
 benchmark: $(VENV)/calibrating  ## the paper's benchmark on the public sets in DATA (hours on 2 cores)

@@ -21,8 +21,8 @@ _ALONE_REWRITTEN_SHARE = 1 / 2
 def background_of(
     background: Iterable[Question], source: str, found: Sequence[Base], ways: Ways
 ) -> Iterator[Row]:
-    """Questions that are not in scope, each three times: by itself, in one message with a
-    question in scope, and after one in a conversation. Those in scope are of the fit split, for
+    """Questions that are not in scope, each four times: by itself, in one message with a question
+    in scope, before it and after it, and after one in a conversation. Those in scope are of the fit split, for
     what is learned from them may know no other.
 
     Raises QuestionsError when that split is empty.
@@ -37,7 +37,8 @@ def background_of(
     for question in background:
         draw = ways.draw("background", question.key)
         yield _alone(question, source, ways, draw)
-        for place in (draw.choice((FIRST, LAST)), TURN):
+        first = draw.choice((FIRST, LAST))
+        for place in (first, TURN, LAST if first == FIRST else FIRST):
             beside = draw.sample(inside, min(len(inside), 2 if draw.random() < THREE_SHARE else 1))
             asked = [(base.question.text, base.answer) for base in beside]
             asked.insert(0 if place == FIRST else len(asked), (question.text, None))

@@ -23,7 +23,7 @@ from detector.planes import Planes
 from detector.scores import SCORES, FittedScore
 from detector.trajectory import END, PROMPT, PROMPT_MEAN, Look
 
-GUARD = "guard as shipped (prompt:mahalanobis)"
+GUARD = "bare prompt look (prompt:mahalanobis)"
 SURFACE = "surface counts, no model"
 
 
