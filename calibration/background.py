@@ -22,8 +22,8 @@ def background_of(
     background: Iterable[Question], source: str, found: Sequence[Base], ways: Ways
 ) -> Iterator[Row]:
     """Questions that are not in scope, each four times: by itself, in one message with a question
-    in scope, before it and after it, and after one in a conversation. Those in scope are of the fit split, for
-    what is learned from them may know no other.
+    in scope, before it and after it, and after one in a conversation. Those in scope are of the
+    fit split, for what is learned from them may know no other.
 
     Raises QuestionsError when that split is empty.
     """

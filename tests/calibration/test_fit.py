@@ -87,7 +87,7 @@ def test_a_background_is_contrasted_with(
     assert main([*command, "--contrast", str(collected.background)]) == 0
     said = capsys.readouterr().out
     assert re.search(r"150 questions of 1\d\d templates, and 173 rows made of them\n", said)
-    assert "120 background questions\n" in said
+    assert "160 background questions\n" in said
     artifact = load(tmp_path / "a")
     assert [str(fitted.part) for fitted in artifact.detector.looks] == ["prompt:contrast"]
     assert [source.name for source in artifact.manifest.contrasted_with] == ["background"]

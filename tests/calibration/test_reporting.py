@@ -101,11 +101,11 @@ def test_other_alphas_are_kept_or_said_not_to_be(measured: Report, artifact: Art
 def test_power_on_kinds_left_out(measured: Report) -> None:
     power = measured.power
     assert power is not None
-    assert power.total.n_questions == 120
+    assert power.total.n_questions == 160
     for rows in (power.places, power.kinds):
-        assert sum(row.n_questions for row in rows) == 120
+        assert sum(row.n_questions for row in rows) == 160
         recalled = sum(row.recall * row.n_questions for row in rows)
-        assert recalled == pytest.approx(power.total.recall * 120)
+        assert recalled == pytest.approx(power.total.recall * 160)
     assert {"background-turn"} < {row.name for row in power.places}
 
 

@@ -72,7 +72,7 @@ def said(row: dict[str, Any]) -> str:
 
 def test_how_many_of_each(rows: dict[str, list[dict[str, Any]]]) -> None:
     counts = {name: len(found) for name, found in rows.items()}
-    assert counts == {"variations": 80, "dialogues": 8, "pairs": 30, "background": 12}
+    assert counts == {"variations": 80, "dialogues": 8, "pairs": 30, "background": 16}
 
 
 def test_every_row_is_a_question_with_its_origin(
@@ -140,16 +140,17 @@ def test_dialogues_name_the_questions_that_are_said(folder: Path, asked: list[st
 def test_background_stands_alone_beside_and_after(
     rows: dict[str, list[dict[str, Any]]],
 ) -> None:
-    for question, number in zip(BACKGROUND, range(0, 12, 3), strict=True):
-        alone, beside, after = rows["background"][number : number + 3]
+    for question, number in zip(BACKGROUND, range(0, 16, 4), strict=True):
+        alone, beside, after, other = rows["background"][number : number + 4]
         assert "of" not in alone
         assert alone["variation"] == AS_TYPED or "background" not in alone["variation"]
-        assert beside["variation"].split()[0] in (FIRST, LAST)
+        places = {row["variation"].split()[0] for row in (beside, other)}
+        assert places == {FIRST, LAST}
         assert after["variation"].split()[0] == TURN
         assert "messages" in after
         if after["variation"] == TURN:
             assert after["messages"][-1]["content"] == question
-        assert all(row["kind"] == question.split()[0] for row in (alone, beside, after))
+        assert all(row["kind"] == question.split()[0] for row in (alone, beside, after, other))
 
 
 def test_the_same_seed_writes_the_same_files(folder: Path) -> None:

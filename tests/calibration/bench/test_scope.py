@@ -29,7 +29,8 @@ def test_a_tiny_guard_is_measured_and_its_tradeoff_plotted(
     dtype = ["--dtype", "float32"]
     assert calibration(["collect", str(questions), "--out", str(collected), *model, *dtype]) == 0
     folder = str(collected / "inside")
-    assert calibration(["fit", folder, "--scope", "problems", "--out", str(artifact)]) == 0
+    fit = ["fit", folder, "--known-templates", "--scope", "problems", "--out", str(artifact)]
+    assert calibration(fit) == 0
     asked_for = [str(data), "--math", str(math), "--artifact", str(artifact), *model]
     asked_for += ["--holdout", folder, "--out", str(tmp_path / "out"), "--n", "8"]
     capsys.readouterr()

@@ -46,7 +46,7 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
     model = ["--model", str(folder / "model"), "--dtype", "float32"]
     assert main(["collect", str(folder / "q.jsonl"), "--out", str(folder / "c"), *model]) == 0
     artifact = ["--scope", "x", "--rank", "4", "--out", str(folder / "a.safetensors")]
-    assert main(["fit", str(folder / "c" / "q"), *artifact]) == 0
+    assert main(["fit", str(folder / "c" / "q"), "--known-templates", *artifact]) == 0
     return folder
 
 
