@@ -23,6 +23,9 @@ from detector.manifest import Context
 from detector.trajectory import PROMPT
 from tests.tiny import tiny_checkpoint
 
+# Generated questions are of 15 templates.
+KNOWN = "--known-templates"
+
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -57,7 +60,8 @@ def failing(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
 def test_fit_and_report(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
     artifact = work / "artifact.safetensors"
     collected = str(work / "collected" / "id")
-    assert main(["fit", collected, "--out", str(artifact), "--scope", "tests", "--rank", "8"]) == 0
+    fit = ["fit", collected, KNOWN, "--out", str(artifact), "--scope", "tests", "--rank", "8"]
+    assert main(fit) == 0
     manifest = artifacts.load(artifact).manifest
     assert manifest.scope == "tests"
     assert [look.look for look in manifest.looks] == ["prompt", "3"]
@@ -70,14 +74,14 @@ def test_fit_and_report(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert f"of {splits.holdout} =" in shown
     lines = shown.splitlines()
     assert any(line.startswith("rank correlation of guard with the number of") for line in lines)
-    blank, last = [place for place, line in enumerate(lines) if not line]
-    guard, *parts = [line.split() for line in lines[blank + 2 : last]]
+    (start,) = (place for place, line in enumerate(lines) if line.startswith("OOD file"))
+    guard, *parts = [line.split() for line in lines[start + 1 : lines.index("", start)]]
     name, score, n, auroc, fpr95, recall, matched, pairs, surface, surface_fpr95 = guard
     assert (name, score, n) == ("ood", "guard", "40")
     assert [row[1] for row in parts] == ["prompt:mahalanobis", "3:mahalanobis"]
     assert all(row[5] == "-" for row in parts)
     # 160 holdout questions tell 0.05 from 0.1; two in ten questions are holdout.
-    (suggested,) = lines[last + 1 :]
+    suggested = lines[-1]
     assert suggested.startswith("collect next: about ")
     assert f"for {splits.holdout} holdout questions cannot tell" in suggested
     # Repeated letters hold no number, so no pair matches, and their surface gives them away.
@@ -97,7 +101,7 @@ def test_ood_collections_of_every_time_the_option_is_given(
     work: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     artifact, collected = work / "twice.safetensors", str(work / "collected" / "id")
-    fit = ["fit", collected, "--out", str(artifact), "--scope", "tests", "--rank", "4"]
+    fit = ["fit", collected, KNOWN, "--out", str(artifact), "--scope", "tests", "--rank", "4"]
     assert main([*fit, "--guard", "prompt:coe-r", "--guard", "prompt:coe-c", "3:coe-c"]) == 0
     looks = artifacts.load(artifact).manifest.looks
     assert [look.score for look in looks] == ["coe-r", "coe-c", "coe-c"]
@@ -133,7 +137,7 @@ def test_a_subset_of_looks_and_another_score(work: Path) -> None:
     out = work / "tv.safetensors"
     collected = str(work / "collected" / "id")
     options = ["--guard", "prompt:tv-paper:1", "prompt:coe-r", "--rank", "4"]
-    assert main(["fit", collected, "--out", str(out), "--scope", "tests", *options]) == 0
+    assert main(["fit", collected, KNOWN, "--out", str(out), "--scope", "tests", *options]) == 0
     looks = artifacts.load(out).manifest.looks
     assert [(look.look, look.score, look.order) for look in looks] == [
         ("prompt", "tv-paper", 1),
@@ -204,7 +208,7 @@ def test_bad_input_names_the_fix(
     work: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     collected, artifact = work / "collected" / "id", tmp_path / "a.safetensors"
-    fit = ("fit", collected, "--out", artifact, "--scope", "x", "--rank", 4)
+    fit = ("fit", collected, "--out", artifact, "--scope", "x", "--rank", 4, KNOWN)
     few = failing(capsys, *fit, "--alpha", "0.001")
     # 999 conformal questions; of 300 about 90 are.
     assert "alpha 0.001 cannot be kept (marginal) with 300 questions: collect about 3" in few
@@ -314,7 +318,7 @@ def test_groups_by_length_and_by_field(
     assert main(["collect", str(questions), *out]) == 0
     collected = str(tmp_path / "c" / "q")
     artifact = tmp_path / "a.safetensors"
-    fit = ["fit", collected, "--out", str(artifact), "--scope", "x", "--rank", "4"]
+    fit = ["fit", collected, KNOWN, "--out", str(artifact), "--scope", "x", "--rank", "4"]
     for by, n_groups in (("length", 3), ("route", 2)):
         assert main([*fit, "--group-by", by, "--alpha", "0.1"]) == 0
         loaded = artifacts.load(artifact)
