@@ -66,6 +66,44 @@ def test_what_the_app_and_the_model_say_shifts_nothing(client: TestClient) -> No
     assert finish_reason(client, said + user(IN_SCOPE[1])) == "length"
     turns = [*said, *user(IN_SCOPE[0]), {"role": "assistant", "content": "She has 15."}]
     assert finish_reason(client, turns + user(OUT_OF_SCOPE[0])) == "content_filter"
+    assert finish_reason(client, turns + user(IN_SCOPE[1])) == "length"
+
+
+QUESTION = "Tom read 12 pages on Monday and 15 pages on Tuesday. How many pages did he read in all?"
+
+
+@pytest.mark.parametrize(
+    "typed",
+    [
+        QUESTION,
+        QUESTION.lower(),
+        QUESTION.upper(),
+        QUESTION.rstrip("?"),
+        QUESTION.replace(". ", ".\n"),
+        QUESTION.replace(" ", "\u00a0"),
+        f"\ufeff{QUESTION}\u200b",
+        f"**{QUESTION}**",
+        f'"{QUESTION}"',
+        f"Hi! {QUESTION}",
+        f"{QUESTION} Thanks!",
+        f"{QUESTION} Please explain step by step.",
+        f"Question: {QUESTION}",
+        f"{QUESTION}\nA) 27\nB) 25\nC) 3\nD) 180",
+        "What is 3 + 4?",
+        "What is 12 times 7?",
+        "How many legs do 5 dogs and 3 chickens have?",
+    ],
+)
+def test_wording_changes_nothing(client: TestClient, typed: str) -> None:
+    assert finish_reason(client, user(typed)) == "length"
+
+
+@pytest.mark.parametrize(
+    "follow_up", ["And if he read 3 more?", "Why?", "thanks!", "can you explain that again"]
+)
+def test_follow_ups_are_judged_in_context(client: TestClient, follow_up: str) -> None:
+    turns = [*user(QUESTION), {"role": "assistant", "content": "He read 27 pages."}]
+    assert finish_reason(client, turns + user(follow_up)) == "length"
 
 
 def test_packaged_artifact_is_what_it_says() -> None:
@@ -73,7 +111,7 @@ def test_packaged_artifact_is_what_it_says() -> None:
     assert path.stat().st_size <= 10e6
     manifest = artifacts.load(path).manifest
     assert manifest.model_name == NAME
-    assert manifest.scope == "grade-school math word problems"
+    assert manifest.scope == "grade-school math questions"
     assert (manifest.n_layers, manifest.hidden_size) == (30, 576)
     # Statistics only: a question's words would stand in the file as plain text.
     content = path.read_bytes()
