@@ -140,7 +140,7 @@ def _typed(draw: random.Random, said: str) -> str:
     """As a pupil types it: now and then without capitals, or with more marks."""
     form = draw.random()
     if form < 0.12:
-        return said.lower().rstrip(".")
+        return said.lower().rstrip(".") or said
     if form < 0.16 and said.endswith(("?", "!")):
         return said + said[-1]
     return said

@@ -101,21 +101,19 @@ def _planes(n_layers: int) -> list[int]:
 def _logistic(rows: Tensor, labels: Tensor, share: Tensor) -> tuple[Tensor, Tensor]:
     """Weights (features,) and bias () of the penalised logistic regression, by L-BFGS."""
     n_features = rows.shape[1]
-    weight = torch.zeros(n_features, requires_grad=True)
-    bias = torch.zeros((), requires_grad=True)
+    weight, bias = torch.zeros(n_features), torch.zeros(())
     optimiser = torch.optim.LBFGS(
         [weight, bias], max_iter=_MAX_STEPS, history_size=20, line_search_fn="strong_wolfe"
     )
 
     def loss() -> Tensor:
-        optimiser.zero_grad()
-        losses = torch.nn.functional.binary_cross_entropy_with_logits(
-            rows @ weight + bias, labels, reduction="none"
-        )
-        value = share @ losses + _PENALTY * weight.square().sum() / n_features
-        value.backward()
-        return value
+        """With its gradient written out: whoever fits may have switched autograd off."""
+        logits = rows @ weight + bias
+        excess = share * (logits.sigmoid() - labels)
+        weight.grad = rows.T @ excess + 2 * _PENALTY * weight / n_features
+        bias.grad = excess.sum()
+        losses = torch.nn.functional.softplus(logits) - labels * logits
+        return share @ losses + _PENALTY * weight.square().sum() / n_features
 
-    with torch.enable_grad():
-        optimiser.step(loss)
-    return weight.detach(), bias.detach()
+    optimiser.step(loss)
+    return weight, bias

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 import httpx2
 import openai
 import pytest
+import torch
 from fastapi import FastAPI
 from starlette.testclient import TestClient
 
@@ -168,7 +169,7 @@ def test_response_look_refuses_in_mid_generation(
     with client_of(app) as client:
         loaded = loaded_of(app)
         judge = loaded.detector.looks[1]
-        monkeypatch.setitem(judge.__dict__, "location", -1e6)
+        monkeypatch.setitem(judge.__dict__, "location", torch.tensor([-1e6]))
         streamed = complete_stream(client, messages=user(IN_SCOPE))
         answer = complete(client, messages=user(IN_SCOPE))
     last, usage = streamed[-2:]

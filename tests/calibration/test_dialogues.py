@@ -128,3 +128,11 @@ def test_conversations_are_read_as_questions(tmp_path: Path) -> None:
     path.write_text("\n".join(rows) + "\n")
     questions, _ = read_questions(path)
     assert [question.text for question in questions] == [m[-1]["content"] for m, _ in many(20)]
+
+
+def test_no_turn_is_empty() -> None:
+    """Whatever a pupil types, be it "..." alone."""
+    draw = random.Random(1)
+    for _ in range(3000):
+        messages, _ = dialogue("How many days have 3 weeks?", "21", [], draw)
+        assert all(message["content"].strip() for message in messages)

@@ -127,6 +127,7 @@ def _with_every_score(detector: Detector, n_planes: int, width: int, highest: in
     fit, conformal = (
         Planes.of(torch.randn(n, n_planes, width, generator=generator)) for n in (200, 40)
     )
+    background = {PROMPT: Planes.of(torch.randn(100, n_planes, width, generator=generator))}
     parts = [
         Part(PROMPT, name, order)
         for name, score in SCORES.items()
@@ -134,5 +135,9 @@ def _with_every_score(detector: Detector, n_planes: int, width: int, highest: in
         if order <= highest and score.fewest_layers(order) < n_planes
     ]
     return Detector.fit(
-        {PROMPT: fit}, {PROMPT: conformal}, parts=parts, rank=max(ranks, default=128)
+        {PROMPT: fit},
+        {PROMPT: conformal},
+        parts=parts,
+        background=background,
+        rank=max(ranks, default=128),
     )

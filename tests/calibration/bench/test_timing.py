@@ -25,5 +25,5 @@ def test_timing_prints_both_sizes(
     assert "fit of 20 trajectories of 3 x 8 at rank 4" in lines[-6]
     assert "33 x 4096 at rank 256" in lines[-5]
     assert "7 x 32, score and verdict" in lines[-4]
-    assert "7 x 32, all 5 scores of orders up to 0, and verdict" in lines[-3]
-    assert "7 x 32, all 15 scores of orders up to 5, and verdict" in lines[-1]
+    assert "7 x 32, all 6 scores of orders up to 0, and verdict" in lines[-3]
+    assert "7 x 32, all 16 scores of orders up to 5, and verdict" in lines[-1]
