@@ -61,7 +61,7 @@ INSIDE := $(addprefix $(SCOPE)/collected/,$(GRADE_SCHOOL) written kinds variatio
 default-artifact: $(VENV)/calibrating  ## make the committed artifact again, from the public sets in DATA (an hour on 2 cores)
 	@$(TRAJGUARD) generate --kinds all --n 1230 --out $(SCOPE)/kinds.jsonl
 	@$(TRAJGUARD) vary $(BASE) --background calibration/scope/background.jsonl \
-		--dialogues 800 --pairs 1500 --out $(SCOPE)/ways
+		--dialogues 2000 --pairs 3000 --out $(SCOPE)/ways
 	@$(TRAJGUARD) collect $(BASE) $(addprefix $(SCOPE)/ways/,variations.jsonl dialogues.jsonl pairs.jsonl background.jsonl) \
 		$(patsubst %,$(DATA)/%.jsonl,$(MATH)) --looks question,prompt --out $(SCOPE)/collected
 	@$(TRAJGUARD) fit $(INSIDE) --contrast $(SCOPE)/collected/background \

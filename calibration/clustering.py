@@ -13,11 +13,11 @@ _DEPTH = 2 / 3
 _N_DIRECTIONS = 24
 # The fewest questions for which a cluster's 95 % point is worth having.
 _LEAST = 200
-_MOST = 6
+_MOST = 3
 
 
 def cluster(planes: Planes) -> Clusters | None:
-    """Clusters of trajectories, as many as there are questions for, at most 6.
+    """Clusters of trajectories, as many as there are questions for, at most 3.
 
     K-means (Lloyd, 1982) in the leading principal components of one layer. None where there are
     too few questions for two clusters.
