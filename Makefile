@@ -72,13 +72,13 @@ default-artifact: $(VENV)/calibrating  ## make the committed artifact again, fro
 NEAR := GSM8K SVAMP AddSub SingleEq SingleOp
 benchmark: $(VENV)/calibrating  ## the paper's benchmark on the public sets in DATA (hours on 2 cores)
 	@$(TRAJGUARD) collect $(patsubst %,$(DATA)/%.jsonl,$(GRADE_SCHOOL) $(MATH)) \
-		--looks prompt-mean,prompt,4,8,16,end --max-tokens 16 --out data/base
+		--text typed --looks prompt-mean,prompt,4,8,16,end --max-tokens 16 --out data/base
 	@$(RUN) -m calibration.bench.paper baselines $(addprefix data/base/,$(GRADE_SCHOOL) $(MATH))
 	@$(RUN) -m calibration.bench.paper benchmark $(DATA)/MultiArith.jsonl --near $(patsubst %,$(DATA)/%.jsonl,$(NEAR)) \
 		--far $(patsubst %,$(DATA)/%.jsonl,$(MATH)) --collected data/base --out data/benchmark-base
 	@$(RUN) -m calibration.bench.paper finetune $(DATA)/MultiArith.jsonl --out data/tuned
 	@$(TRAJGUARD) collect $(patsubst %,$(DATA)/%.jsonl,$(GRADE_SCHOOL) $(MATH)) --model data/tuned \
-		--template 'Q: {question}\nA:' --looks prompt-mean,prompt,end --max-tokens 16 --out data/tuned-collected
+		--template 'Q: {question}\nA:' --text typed --looks prompt-mean,prompt,end --max-tokens 16 --out data/tuned-collected
 	@$(RUN) -m calibration.bench.paper baselines $(addprefix data/tuned-collected/,$(GRADE_SCHOOL) $(MATH)) \
 		--model data/tuned
 	@$(RUN) -m calibration.bench.paper benchmark $(DATA)/MultiArith.jsonl --near $(patsubst %,$(DATA)/%.jsonl,$(NEAR)) \
