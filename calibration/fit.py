@@ -11,8 +11,9 @@ from calibration.collection import Collection, read_collections
 from calibration.enough import keeps, too_few, too_few_of_group, too_few_templates
 from calibration.pooling import Pool, Pools, background_pool, pooled
 from detector.artifact import Artifact, look_manifests
-from detector.detector import Detector, Part
+from detector.detector import Detector
 from detector.errors import CalibrationError, TooFewQuestionsError
+from detector.fitted_look import Part
 from detector.groups import LENGTH, Grouping
 from detector.manifest import GroupManifest, Manifest, Splits
 from detector.trajectory import PROMPT_LOOKS

@@ -22,8 +22,9 @@ from detector.atomic import write_atomically
 from detector.canonical import TextVersion
 from detector.clusters import Clusters
 from detector.conformal import Calibration
-from detector.detector import Detector, FittedLook, Part
+from detector.detector import Detector
 from detector.errors import ArtifactError, CorruptArtifactError
+from detector.fitted_look import FittedLook, Part
 from detector.manifest import LookManifest, Manifest, ManifestFormat
 from detector.scores import SCORES, FittedScore, Learned
 from detector.trajectory import look_name, parse_look

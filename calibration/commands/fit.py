@@ -16,14 +16,14 @@ from detector.errors import CalibrationError, TooFewQuestionsError
 from detector.verdict import Guarantee
 
 if TYPE_CHECKING:
-    from detector.detector import Part
+    from detector.fitted_look import Part
 
 SCORES = "mahalanobis mahalanobis-last tv-paper tv-reference contrast coe-r coe-c"
 """By name, for `--help` not to wait for torch."""
 
 
 def _parse_parts(texts: list[str]) -> tuple[Part, ...] | None:
-    from detector.detector import Part
+    from detector.fitted_look import Part
 
     parts = tuple(Part.parse(text) for text in texts)
     if len(set(parts)) < len(parts):

@@ -17,8 +17,9 @@ from calibration.reporting.false_alarms import variations_of
 from calibration.reporting.scoring import Flags, groups_of, scores_of, thresholds
 from calibration.reporting.tables import aligned, percent
 from calibration.vary import AS_TYPED
-from detector.detector import Detector, Part
+from detector.detector import Detector
 from detector.errors import CalibrationError
+from detector.fitted_look import Part
 from detector.groups import Grouping
 
 _FOLDS = 5

@@ -20,8 +20,9 @@ from calibration.reporting.result import AlphaRow, GroupRow, NewTemplates, Repor
 from calibration.reporting.scoring import GUARD, groups_of, scores_by_part, scores_of, thresholds
 from detector import conformal
 from detector.artifact import Artifact
-from detector.detector import Detector, Part
+from detector.detector import Detector
 from detector.errors import CalibrationError, TooFewQuestionsError
+from detector.fitted_look import Part
 
 ALPHAS = (0.05, 0.01, 0.001)
 

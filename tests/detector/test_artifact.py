@@ -18,8 +18,9 @@ from detector import artifact as artifacts
 from detector import conformal
 from detector.artifact import Artifact
 from detector.conformal import Calibration
-from detector.detector import Detector, Part
+from detector.detector import Detector
 from detector.errors import ArtifactError, ArtifactMismatchError, CorruptArtifactError
+from detector.fitted_look import Part
 from detector.manifest import Context, Fingerprint, GroupManifest, Manifest, Source, Splits
 from detector.planes import Planes
 from detector.scores import SCORES, FittedScore

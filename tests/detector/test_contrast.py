@@ -8,8 +8,9 @@ from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 
 from detector.contrast import _PENALTY, Contrast
-from detector.detector import Detector, Part
+from detector.detector import Detector
 from detector.errors import CalibrationError
+from detector.fitted_look import Part
 from detector.planes import Planes
 from detector.trajectory import PROMPT
 from tests.detector.test_detector import N_PLANES, D

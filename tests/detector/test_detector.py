@@ -5,9 +5,10 @@ import torch
 from torch import Tensor
 
 from detector.clusters import Clusters
-from detector.detector import MIN_TRAJECTORIES, Detector, Part, fit_look
+from detector.detector import Detector
 from detector.errors import CalibrationError, TooFewQuestionsError
 from detector.fit_split import FitSplit
+from detector.fitted_look import MIN_TRAJECTORIES, Part, fit_look
 from detector.gaussian import LayerGaussians
 from detector.planes import Planes
 from detector.scores import ORDERS, SCORES

@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from detector.backend import Ask
-from detector.detector import Detector, Part
+from detector.detector import Detector
+from detector.fitted_look import Part
 from detector.judge import Exclusions, Judge, Judgement
 from detector.planes import Planes
 from detector.trajectory import END, PROMPT, PROMPT_MEAN, Look

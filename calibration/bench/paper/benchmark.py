@@ -26,9 +26,9 @@ from calibration.fit import FitOptions
 from calibration.questions import in_first
 from calibration.reporting.scoring import auroc, fpr95
 from detector import conformal
-from detector.detector import MIN_TRAJECTORIES, Part, fit_look
 from detector.errors import CalibrationError, TooFewQuestionsError
 from detector.fit_split import FitSplit
+from detector.fitted_look import MIN_TRAJECTORIES, Part, fit_look
 from detector.scores import SCORES
 from detector.trajectory import PROMPT, PROMPT_MEAN
 

@@ -16,9 +16,9 @@ from calibration.collection import Collection, CollectionFolder
 from calibration.confounds import Scores, surface_scores
 from calibration.fit import FitOptions
 from calibration.questions import Question, read_rows
-from detector.detector import Part
 from detector.errors import CalibrationError
 from detector.fit_split import FitSplit
+from detector.fitted_look import Part
 from detector.planes import Planes
 from detector.scores import SCORES, FittedScore
 from detector.trajectory import END, PROMPT, PROMPT_MEAN, Look

@@ -27,9 +27,10 @@ from calibration.bench.speed.contenders import (
 )
 from calibration.generate import generate
 from detector.artifact import Artifact
-from detector.detector import Detector, Part
+from detector.detector import Detector
 from detector.engine.model.checkpoint import Checkpoint, load_checkpoint
 from detector.engine.model.text import Text
+from detector.fitted_look import Part
 from detector.planes import Planes
 from detector.trajectory import END, PROMPT, Look
 

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from detector.artifact import Artifact
-from detector.detector import Detector, Part, fit_look
+from detector.detector import Detector
+from detector.fitted_look import Part, fit_look
 from detector.gaussian import LayerGaussians
 from detector.planes import Planes
 from detector.scores import SCORES, FittedScore
