@@ -18,6 +18,7 @@ from torch import Tensor
 
 from detector.clusters import Clusters
 from detector.conformal import Calibration
+from detector.contrast import Weights
 from detector.fitted_look import FittedLook, Part, fit_look
 from detector.planes import Planes
 from detector.scores import Learned
@@ -46,6 +47,7 @@ class Detector:
         *,
         parts: Sequence[Part] | None = None,
         background: Mapping[Look, Planes] | None = None,
+        weights: Weights | None = None,
         clusters: Mapping[Look, Clusters] | None = None,
         fit_templates: Sequence[Hashable] | None = None,
         templates: Sequence[Hashable] | None = None,
@@ -58,12 +60,12 @@ class Detector:
 
         Both map each look to its trajectories, which may lie on disk: memory is bounded by
         one plane, a batch and the Gaussians. A row of NaN marks a response that ended before
-        the look. `parts` defaults to the mean Mahalanobis distance at
-        every look. `background` holds trajectories of other questions, which the contrast
-        needs. `clusters` are those to standardise in. `fit_templates` and `templates` name the
-        template of each fit and conformal row, which are then the unit that the guarantee
-        counts; `groups` names the group of each conformal row. Raises CalibrationError and
-        TooFewQuestionsError.
+        the look. `parts` defaults to the mean Mahalanobis distance at every look. `background`
+        holds trajectories of other questions, which the contrast needs, and `weights` say what
+        fit and background rows weigh in it. `clusters` are those to standardise in.
+        `fit_templates` and `templates` name the template of each fit and conformal row, which
+        are then the unit that the guarantee counts; `groups` names the group of each conformal
+        row. Raises CalibrationError and TooFewQuestionsError.
         """
         chosen = [Part(look) for look in fit] if parts is None else parts
         looks = tuple(
@@ -75,6 +77,7 @@ class Detector:
                 fit[look],
                 rank,
                 background=None if background is None else background[look],
+                weights=weights,
                 clusters=None if clusters is None else clusters.get(look),
                 templates=fit_templates,
             )

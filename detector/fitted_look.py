@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from detector.clusters import Clusters
+from detector.contrast import Weights
 from detector.errors import CalibrationError
 from detector.fit_split import FitSplit
 from detector.planes import Planes
@@ -93,6 +94,7 @@ def fit_look(
     rank: int | None,
     *,
     background: Planes | None = None,
+    weights: Weights | None = None,
     clusters: Clusters | None = None,
     templates: Sequence[Hashable] | None = None,
 ) -> tuple[FittedLook, ...]:
@@ -100,6 +102,7 @@ def fit_look(
 
     A row of NaN, a response that ended before the look, is left out. Scores that measure
     against the same Gaussians share them. Questions of one template are held out together.
+    `weights` are what fit and background rows weigh in a contrast.
     Raises CalibrationError below 10 trajectories or when a score does not vary.
     """
     has_look = ~planes[0][:, 0].isnan()
@@ -111,8 +114,12 @@ def fit_look(
             f"least {MIN_TRAJECTORIES}, collect more questions"
         )
     held_out = _numbered(templates, len(has_look))[has_look] % _SCALE_EVERY == 0
-    whole = FitSplit(reached, rank, background)
-    others = FitSplit(reached.select(~held_out), rank, background)
+    n_others = 0 if background is None else background.n_rows
+    ours, theirs = weights or (torch.ones(len(has_look)), torch.ones(n_others))
+    ours = ours[has_look]
+    whole = FitSplit(reached, rank, background, (ours, theirs))
+    kept = reached.select(~held_out)
+    others = FitSplit(kept, rank, background, (ours[~held_out], theirs))
     fitted = []
     for part in parts:
         score = SCORES[part.score].fit(others, part.order)
