@@ -81,9 +81,13 @@ class FittedLook:
         return self.clusters.assign(trajectories)
 
     def standardise(self, raw: Tensor, clusters: Tensor | None = None) -> Tensor:
-        """Scores (n,) in their trajectories' clusters (n,), None where all are in one."""
-        place = 0 if clusters is None else clusters
-        return (raw.double() - self.location[place]) / self.scale[place]
+        """Scores (n,) in their trajectories' clusters (n,), None where all are in one; NaN for a
+        trajectory that is in none.
+        """
+        if clusters is None:
+            return (raw.double() - self.location[0]) / self.scale[0]
+        standardised = (raw.double() - self.location[clusters]) / self.scale[clusters]
+        return standardised.where(clusters >= 0, torch.nan)
 
 
 def fit_look(
