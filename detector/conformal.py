@@ -154,7 +154,9 @@ class Calibration:
 
     def __post_init__(self) -> None:
         if not bool((self.scores == self.scores.sort().values).all()):
-            raise CalibrationError("calibration scores are NaN or not sorted: fit the artifact again")
+            raise CalibrationError(
+                "calibration scores are NaN or not sorted: fit the artifact again"
+            )
 
     @classmethod
     def of(cls, scores: Tensor, templates: Sequence[Hashable] | None = None) -> Calibration:

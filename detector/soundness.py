@@ -129,7 +129,6 @@ def _require(name: str, tensor: Tensor, shape: tuple[int, ...], dtype: torch.dty
 
 def _unsound(name: str, what: str) -> ArtifactError:
     return ArtifactError(
-        f"the artifact's {name!r} cannot be judged by ({what}): make it again with "
-        "`trajguard fit`",
+        f"the artifact's {name!r} cannot be judged by ({what}): make it again with `trajguard fit`",
         param="artifact",
     )

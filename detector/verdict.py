@@ -21,7 +21,7 @@ class LookScore:
 
     `name` is the score's with its order, `raw` the score in its own units, `score` the
     standardised one, `distances` the per-layer distances behind it. `excluded` says why the
-    look does not count towards the decision, or is None. `error` names what scoring raised, if
+    look does not count towards the decision, or is None. `error` names what judging raised, if
     it did; `score` is NaN then.
     """
 
@@ -38,7 +38,7 @@ class LookScore:
         """Why the look cannot be judged by, or None."""
         if math.isfinite(self.score):
             return None
-        return f"scoring raised {self.error}" if self.error else "the score is NaN or infinite"
+        return f"judging raised {self.error}" if self.error else "the score is NaN or infinite"
 
 
 @dataclass(frozen=True)

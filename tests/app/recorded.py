@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from fastapi import FastAPI
 
-from app.loading import Loaded
+from app.loading import Guard, Loaded
 from app.main import create_app
 from app.settings import Settings
 from detector.backend import (
@@ -263,9 +263,12 @@ def recorded_app(
     groups: Mapping[str, float] | None = None,
     clock: Callable[[], float] = time.monotonic,
     manifest: Mapping[str, Any] | None = None,
+    read_guard: Callable[[], Guard] | None = None,
     **settings: object,
 ) -> FastAPI:
-    """An application over a recorded backend, calibrated as `context` says."""
+    """An application over a recorded backend, calibrated as `context` says. `read_guard` is what
+    it reads when asked to reload.
+    """
     parsed = [parse_look(look) for look in looks]
     detector = RecordedDetector(tuple(map(_FittedLook, parsed)), groups=groups or {})
 
@@ -284,8 +287,8 @@ def recorded_app(
         written = recorded_manifest(
             [look_name(look) for look in parsed], context or Context(), **(manifest or {})
         )
-        codec = RecordedCodec()
-        return Loaded.of(settings, "recorded-id", written, judge, codec, backend, "recorded")
+        guard = Guard("recorded-id", written, cast("Detector", detector), RecordedCodec())
+        return Loaded.of(settings, guard, judge, backend, "recorded", read_guard or (lambda: guard))
 
     return create_app(Settings.model_validate({"max_length": 512, **settings}), load=load)
 
