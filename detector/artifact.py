@@ -54,7 +54,7 @@ class Artifact:
         """Write the artifact, or leave what was there. Raises ArtifactError when it cannot be
         written, or is nothing to judge by (`require_sound`).
         """
-        require_sound(self.detector, self.manifest)
+        require_sound(path, self.detector, self.manifest)
         stored = _tensors(self.detector)
         manifest = self.manifest.model_dump_json()
         metadata = {"manifest": manifest, "digest": _digest(manifest, stored)}
@@ -84,7 +84,7 @@ def load(path: Path) -> Artifact:
         manifest = Manifest.model_validate_json(metadata["manifest"])
         _require_scores(path, manifest)
         detector = _detector(manifest, stored)
-        require_sound(detector, manifest)
+        require_sound(path, detector, manifest)
         if look_manifests(detector) != manifest.looks or set(_tensors(detector)) != set(stored):
             raise ValueError("its manifest and its numbers do not belong together")
     except (*_UNREADABLE, ValueError, CalibrationError) as error:
@@ -185,7 +185,8 @@ def _tensors(detector: Detector) -> dict[str, Tensor]:
             stored |= _fields(f"look.{index}.clusters", fitted.clusters)
         if fitted.score.learned is not None and owners[index] == index:
             stored |= _fields(f"look.{index}", fitted.score.learned)
-    return {name: tensor.cpu().contiguous() for name, tensor in stored.items()}
+    # Clusters are shared by the scores of a look, and safetensors writes no tensor twice.
+    return {name: tensor.cpu().contiguous().clone() for name, tensor in stored.items()}
 
 
 def _fields(prefix: str, holder: Learned | Clusters) -> dict[str, Tensor]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import fields
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -49,12 +50,24 @@ _PLACES = {"planes", "plane"}
 """Fields that hold layers' numbers."""
 
 
-def require_sound(detector: Detector, manifest: Manifest) -> None:
-    """Raise ArtifactError unless the numbers are finite, in range, of the shapes that the
-    manifest's model has, and belong together.
+def require_sound(path: Path, detector: Detector, manifest: Manifest) -> None:
+    """Raise ArtifactError unless the numbers at a path, or to be written there, are finite, in
+    range, of the shapes that the manifest's model has, and belong together.
     """
+    try:
+        _require_sound(detector, manifest)
+    except _UnsoundError as unsound:
+        name, what = unsound.args
+        raise ArtifactError(
+            f"artifact {str(path)!r} cannot be judged by, for its {name!r}: {what}; make it again "
+            "with `trajguard fit`",
+            param="artifact",
+        ) from None
+
+
+def _require_sound(detector: Detector, manifest: Manifest) -> None:
     if not detector.looks:
-        raise _unsound("looks", "there are none")
+        raise _UnsoundError("looks", "there are none")
     for index, fitted in enumerate(detector.looks):
         _require_look(f"look.{index}", fitted, manifest)
     judged_at_prompt = any(fitted.look in PROMPT_LOOKS for fitted in detector.looks)
@@ -69,7 +82,7 @@ def _require_look(name: str, fitted: FittedLook, manifest: Manifest) -> None:
     for field in ("location", "scale"):
         _require(f"{name}.{field}", getattr(fitted, field), (n_clusters,), torch.float64)
     if not bool((fitted.scale > 0).all()):
-        raise _unsound(f"{name}.scale", "it is not over 0")
+        raise _UnsoundError(f"{name}.scale", "it is not over 0")
     known = {"d": manifest.hidden_size}
     if fitted.clusters is not None:
         _require_fields(f"{name}.clusters", fitted.clusters, known, manifest.n_layers)
@@ -77,7 +90,9 @@ def _require_look(name: str, fitted: FittedLook, manifest: Manifest) -> None:
     if definition.kind is None or learned is None:
         return
     if type(learned) is not definition.kind:
-        raise _unsound(name, f"the score {definition.name!r} learns no {type(learned).__name__}")
+        raise _UnsoundError(
+            name, f"the score {definition.name!r} learns no {type(learned).__name__}"
+        )
     n_planes = definition.n_planes(manifest.n_layers, fitted.score.order)
     if n_planes is not None:
         known = known | {"planes": n_planes}
@@ -99,36 +114,33 @@ def _require_fields(
         is_place = field.name in _PLACES
         _require(full, tensor, wanted, torch.int64 if is_place else torch.float32)
         if is_place and not bool(((tensor >= 0) & (tensor <= n_layers)).all()):
-            raise _unsound(full, f"it names a layer that is not one of 0 to {n_layers}")
+            raise _UnsoundError(full, f"it names a layer that is not one of 0 to {n_layers}")
         if field.name == "variance" and not bool((tensor >= 0).all()):
-            raise _unsound(full, "it is under 0")
+            raise _UnsoundError(full, "it is under 0")
 
 
 def _require_calibration(name: str, calibration: Calibration, judged_at_prompt: bool) -> None:
     scores, weights = calibration.scores, calibration.weights
     n = len(scores) if scores.dim() == 1 else 0
     if n == 0:
-        raise _unsound(name, "it has no scores")
+        raise _UnsoundError(name, "it has no scores")
     # A response that ended before every look scored minus infinity, and no prompt does.
     finite = scores if judged_at_prompt else scores[~scores.isneginf()]
     _require(name, finite, (len(finite),), torch.float64)
     if weights is not None:
         _require(f"{name}.weights", weights, (n,), torch.float64)
         if not bool(((weights > 0) & (weights <= 1)).all()):
-            raise _unsound(f"{name}.weights", "a share is not in 0 to 1")
+            raise _UnsoundError(f"{name}.weights", "a share is not in 0 to 1")
 
 
 def _require(name: str, tensor: Tensor, shape: tuple[int, ...], dtype: torch.dtype) -> None:
     if tensor.dtype != dtype:
-        raise _unsound(name, f"it is {tensor.dtype}, not {dtype}")
+        raise _UnsoundError(name, f"it is {tensor.dtype}, not {dtype}")
     if tuple(tensor.shape) != shape:
-        raise _unsound(name, f"its shape is {tuple(tensor.shape)}, not {shape}")
+        raise _UnsoundError(name, f"its shape is {tuple(tensor.shape)}, not {shape}")
     if not bool(tensor.isfinite().all()):
-        raise _unsound(name, "it has values that are NaN or infinite")
+        raise _UnsoundError(name, "it has values that are NaN or infinite")
 
 
-def _unsound(name: str, what: str) -> ArtifactError:
-    return ArtifactError(
-        f"the artifact's {name!r} cannot be judged by ({what}): make it again with `trajguard fit`",
-        param="artifact",
-    )
+class _UnsoundError(Exception):
+    """A tensor's name, and what is wrong with it."""

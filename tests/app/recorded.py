@@ -101,9 +101,12 @@ class RecordedDetector:
         counted = [look for look in looks if look.excluded is None]
         group = group if group in self.groups else None
         threshold = self.threshold if group is None else self.groups[group]
-        if not counted:
-            return Verdict(None, None, None, threshold, self.alpha, None, tuple(looks), group)
-        highest = max(counted, key=lambda look: look.score)
+        scored = [look for look in counted if not look.failure]
+        failed = [look for look in counted if look.failure]
+        if not counted or (failed and not any(look.score > threshold for look in scored)):
+            at = stage(failed[-1].look) if failed else None
+            return Verdict(None, None, None, threshold, self.alpha, at, tuple(looks), group)
+        highest = max(scored, key=lambda look: look.score)
         is_ood = highest.score > threshold
         shown = highest if is_ood else counted[-1]
         return Verdict(
