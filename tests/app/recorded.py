@@ -269,9 +269,7 @@ def recorded_app(
     read_guard: Callable[[], Guard] | None = None,
     **settings: object,
 ) -> FastAPI:
-    """An application over a recorded backend, calibrated as `context` says. `read_guard` is what
-    it reads when asked to reload.
-    """
+    """An application over a recorded backend, calibrated by `context`; reloads `read_guard`."""
     parsed = [parse_look(look) for look in looks]
     detector = RecordedDetector(tuple(map(_FittedLook, parsed)), groups=groups or {})
 

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
-import os
-import signal
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pytest
 from fastapi import FastAPI
@@ -25,17 +22,11 @@ from detector.artifact import Artifact
 from detector.backend import Ask
 from detector.conformal import Calibration
 from detector.detector import Detector
-from detector.manifest import Context
 from detector.trajectory import END, PROMPT, Look
 from tests.app.clients import CHAT, IN_SCOPE, OUT_OF_SCOPE, client_of, error_of, loaded_of, user
-from tests.app.recorded import (
-    RecordedCodec,
-    RecordedDetector,
-    _FittedLook,
-    recorded_app,
-    recorded_manifest,
-)
+from tests.app.recorded import recorded_app
 from tests.app.test_judging import metrics_of, risen
+from tests.app.test_sighup import recorded_guard
 from tests.tiny import tiny_checkpoint
 
 RELOAD, ROLLBACK = "/admin/reload", "/admin/rollback"
@@ -185,13 +176,6 @@ def test_an_artifact_of_fewer_looks_is_judged_at_those(
 # In mid-stream
 
 
-def guard(artifact_id: str, threshold: float) -> Guard:
-    looks = tuple(_FittedLook(look) for look in (PROMPT, 4))
-    detector = RecordedDetector(looks, threshold=threshold)
-    manifest = recorded_manifest(["prompt", "4"], Context())
-    return Guard(artifact_id, manifest, cast("Detector", detector), RecordedCodec())
-
-
 def test_a_request_under_way_is_judged_to_its_end_by_what_it_began_with() -> None:
     reached, go_on = threading.Event(), threading.Event()
 
@@ -201,7 +185,7 @@ def test_a_request_under_way_is_judged_to_its_end_by_what_it_began_with() -> Non
             assert go_on.wait(timeout=60)
         return 0.5 if look == 4 else 0.0
 
-    app = recorded_app(scores=scores, read_guard=lambda: guard("new-id", threshold=0.2))
+    app = recorded_app(scores=scores, read_guard=lambda: recorded_guard("new-id", threshold=0.2))
     body = {"messages": user(IN_SCOPE), "stream": True}
     with client_of(open_to_all(app)) as client, ThreadPoolExecutor(2) as pool:
         under_way = pool.submit(client.post, CHAT, json=body)
@@ -224,7 +208,7 @@ def test_reloads_come_one_after_the_other() -> None:
 
     def read_guard() -> Guard:
         made.append(f"id-{len(made)}")
-        return guard(made[-1], threshold=1.0)
+        return recorded_guard(made[-1], threshold=1.0)
 
     app = open_to_all(recorded_app(read_guard=read_guard))
     with client_of(app) as client, ThreadPoolExecutor(8) as pool:
@@ -259,54 +243,3 @@ def test_a_reload_that_fails_unforeseen_leaves_all_as_it_was() -> None:
     with client_of(open_to_all(recorded_app(read_guard=broken))) as client:
         assert "reading it failed (MemoryError)" in error_of(client.post(RELOAD), 409)["message"]
         assert verdict_of(client)["artifact"] == "recorded-id"
-
-
-# SIGHUP
-
-
-def test_sighup_reloads() -> None:
-    """Sent to this process, whose main thread serves."""
-    loop_of: list[asyncio.AbstractEventLoop] = []
-    read = asyncio.Event()
-
-    def read_guard() -> Guard:
-        loop_of[0].call_soon_threadsafe(read.set)
-        return guard("new-id", threshold=1.0)
-
-    async def serve() -> str:
-        loop_of.append(asyncio.get_running_loop())
-        app = recorded_app(read_guard=read_guard)
-        state = app.state.trajguard
-        async with app.router.lifespan_context(app):
-            await state.loading.ended.wait()
-            os.kill(os.getpid(), signal.SIGHUP)
-            await read.wait()
-            async with state.reloading._one_at_a_time:
-                return loaded_of(app).artifact_id
-
-    before = signal.getsignal(signal.SIGHUP)
-    assert asyncio.run(serve()) == "new-id"
-    assert signal.getsignal(signal.SIGHUP) == before
-
-
-def test_a_sighup_that_comes_to_nothing_is_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
-    def broken() -> Guard:
-        raise OSError
-
-    async def signalled(app: FastAPI) -> None:
-        reloading = app.state.trajguard.reloading
-        reloading.reload_soon()
-        (task,) = reloading._signalled
-        await task
-        assert not reloading._signalled
-
-    app = recorded_app(read_guard=broken)
-    with client_of(app) as client:
-        assert client.portal is not None
-        client.portal.call(signalled, app)
-        assert "recorded-id stays in force: reading it failed (OSError)" in caplog.text
-        loading = app.state.trajguard.loading
-        loading.result, loaded = None, loading.result
-        client.portal.call(signalled, app)
-        loading.result = loaded
-    assert "not reloaded [not_ready]" in caplog.text

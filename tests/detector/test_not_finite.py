@@ -12,7 +12,7 @@ from detector.clusters import Clusters
 from detector.conformal import Calibration
 from detector.detector import Detector
 from detector.errors import CalibrationError
-from detector.fitted_look import Part
+from detector.fitted_look import Part, fit_look
 from detector.planes import Planes
 from detector.trajectory import END, PROMPT
 from detector.verdict import LookScore
@@ -66,6 +66,14 @@ def test_a_trajectory_without_a_finite_score_cannot_be_calibrated_with(value: fl
         rows[4][3, 2, 1] = poisoned
         with pytest.raises(CalibrationError, match="'mahalanobis' at look '4' of a question is"):
             detector.maxima({look: Planes.of(states) for look, states in rows.items()})
+
+
+def test_a_trajectory_without_a_finite_score_cannot_be_fitted_to() -> None:
+    """One that stands still has no length for chain of embedding to be relative to."""
+    rows = trajectories(60, 0)
+    rows[5] = rows[5, :1]
+    with pytest.raises(CalibrationError, match="look 'prompt': the score 'coe-r' of a question is"):
+        fit_look(PROMPT, [Part(PROMPT, "coe-r")], Planes.of(rows), None)
 
 
 def test_a_response_that_ends_before_every_look_is_below_all() -> None:
