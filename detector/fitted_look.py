@@ -82,9 +82,13 @@ class FittedLook:
         return self.clusters.assign(trajectories)
 
     def standardise(self, raw: Tensor, clusters: Tensor | None = None) -> Tensor:
-        """Scores (n,) in their trajectories' clusters (n,), None where all are in one."""
-        place = 0 if clusters is None else clusters
-        return (raw.double() - self.location[place]) / self.scale[place]
+        """Scores (n,) in their trajectories' clusters (n,), None where all are in one; NaN for a
+        trajectory that is in none.
+        """
+        if clusters is None:
+            return (raw.double() - self.location[0]) / self.scale[0]
+        standardised = (raw.double() - self.location[clusters]) / self.scale[clusters]
+        return standardised.where(clusters >= 0, torch.nan)
 
 
 def fit_look(
@@ -103,7 +107,7 @@ def fit_look(
     A row of NaN, a response that ended before the look, is left out. Scores that measure
     against the same Gaussians share them. Questions of one template are held out together.
     `weights` are what fit and background rows weigh in a contrast.
-    Raises CalibrationError below 10 trajectories or when a score does not vary.
+    Raises CalibrationError below 10 trajectories or when a score does not vary or is not finite.
     """
     has_look = ~planes[0][:, 0].isnan()
     reached = planes.select(has_look)
@@ -130,6 +134,11 @@ def fit_look(
         for batch in reached.select(held_out).batches():
             scores.append(score.score(batch).double())
             places.append(unscaled.clusters_of(batch))
+        if not bool(torch.cat(scores).isfinite().all()):
+            raise CalibrationError(
+                f"look {look_name(look)!r}: the score {part.score_name!r} of a question is NaN or "
+                "infinite: judge by another score or leave the question out"
+            )
         n_clusters = 1 if clusters is None else len(clusters)
         location, scale = _location_and_scale(torch.cat(scores), torch.cat(places), n_clusters)
         if not bool((scale > 0).all()):
