@@ -175,6 +175,9 @@ class Decoder(Protocol):
     def push(self, token: int) -> str:
         """The text that is complete now that `token` has come, possibly empty."""
 
+    def flush(self) -> str:
+        """What is held back, once no token will come; half a character is U+FFFD."""
+
 
 class Codec(Protocol):
     """Text to the tokens of a backend's model and back, under one prompt template."""
@@ -191,5 +194,9 @@ class Codec(Protocol):
 
     def token_bytes(self, token: int) -> bytes:
         """What one token stands for, which need not be whole characters."""
+
+    @property
+    def longest_token(self) -> int:
+        """The most bytes that one token stands for."""
 
     def stream(self) -> Decoder: ...

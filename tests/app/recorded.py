@@ -61,6 +61,8 @@ class RecordedCodec:
     def token_bytes(self, token: int) -> bytes:
         return bytes([token])
 
+    longest_token = 1
+
     def stream(self) -> RecordedDecoder:
         return RecordedDecoder()
 
@@ -76,6 +78,10 @@ class RecordedDecoder:
         except UnicodeDecodeError:
             return ""
         self._held = b""
+        return text
+
+    def flush(self) -> str:
+        text, self._held = self._held.decode(errors="replace"), b""
         return text
 
 
