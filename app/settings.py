@@ -68,6 +68,14 @@ class Settings(BaseSettings):
     )
     host: str = Field(default="127.0.0.1", description="address to listen on")
     port: int = Field(default=8000, ge=0, le=65535, description="port to listen on")
+    api_keys: str = Field(
+        default="", description="ROLE:SHA256 of each key that may ask, with spaces between"
+    )
+    api_keys_file: Path | None = Field(default=None, description="file of such entries, one a line")
+    verdict_detail: Literal["full", "decision"] = Field(
+        default="full",
+        description="decision tells scores and thresholds to privileged keys alone",
+    )
     max_tokens: int | None = Field(
         default=None,
         ge=1,

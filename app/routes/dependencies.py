@@ -8,6 +8,7 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
+from app.json_body import Workers
 from app.judging import Judged
 from app.loading import Loaded, Loading
 from app.metrics import Metrics
@@ -20,6 +21,7 @@ class State:
     loading: Loading
     metrics: Metrics
     judged: Callable[[Judged], None]
+    workers: Workers
 
 
 def state_of(request: Request) -> State:
@@ -39,6 +41,10 @@ def _judged(request: Request) -> Callable[[Judged], None]:
     return state_of(request).judged
 
 
+def _workers(request: Request) -> Workers:
+    return state_of(request).workers
+
+
 def _request_id(request: Request) -> str:
     request_id: str = request.state.request_id
     return request_id
@@ -48,3 +54,4 @@ Ready = Annotated[Loaded, Depends(_loaded)]
 AppMetrics = Annotated[Metrics, Depends(_metrics)]
 JudgedEvent = Annotated[Callable[[Judged], None], Depends(_judged)]
 RequestId = Annotated[str, Depends(_request_id)]
+RequestWorkers = Annotated[Workers, Depends(_workers)]

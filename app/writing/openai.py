@@ -22,7 +22,7 @@ from app.wire.openai import (
     TopLogprob,
     Usage,
 )
-from app.wire.verdict import ChatVerdict
+from app.wire.verdict import ChatVerdict, DecisionVerdict
 from app.writing.verdict import chat_verdict
 from detector.backend import Codec, TokenLogprobs
 from detector.judge import Judgement
@@ -38,9 +38,13 @@ _FINISH_REASONS: dict[Ending, FinishReason] = {
 
 
 class ChatWriter:
-    """Writes a generation's pieces. `with_logprobs` says whether the client asked for them."""
+    """Writes a generation's pieces. `with_logprobs` says whether the client asked for them,
+    `detail` whether it sees verdicts whole.
+    """
 
-    def __init__(self, generation: Generation, loaded: Loaded, *, with_logprobs: bool) -> None:
+    def __init__(
+        self, generation: Generation, loaded: Loaded, *, with_logprobs: bool, detail: bool
+    ) -> None:
         self._id = f"chatcmpl-{uuid.uuid4().hex}"
         self._created = int(time.time())
         self._model = loaded.model_id
@@ -50,6 +54,7 @@ class ChatWriter:
         self._refusal = loaded.settings.refusal
         self._generation = generation
         self._with_logprobs = with_logprobs
+        self._detail = detail
 
     def whole(self, pieces: Sequence[Piece]) -> ChatCompletion:
         """All pieces of all choices, in the order in which they came."""
@@ -116,7 +121,9 @@ class ChatWriter:
         chunk.usage = self._usage()
         return chunk
 
-    def _chunk(self, *choices: ChunkChoice, verdict: ChatVerdict | None = None) -> ChatChunk:
+    def _chunk(
+        self, *choices: ChunkChoice, verdict: ChatVerdict | DecisionVerdict | None = None
+    ) -> ChatChunk:
         return ChatChunk(
             id=self._id,
             created=self._created,
@@ -139,9 +146,9 @@ class ChatWriter:
         logprobs = [each for piece in pieces for each in piece.logprobs]
         return ChoiceLogprobs(content=[token_logprob(each, self._codec) for each in logprobs])
 
-    def _verdict(self, judgement: Judgement) -> ChatVerdict | None:
+    def _verdict(self, judgement: Judgement) -> ChatVerdict | DecisionVerdict | None:
         mode = self._generation.asked.mode
-        return chat_verdict(judgement, mode, self._artifact_id, self._text)
+        return chat_verdict(judgement, mode, self._artifact_id, self._text, detail=self._detail)
 
 
 def token_logprob(logprobs: TokenLogprobs, codec: Codec) -> TokenLogprob:

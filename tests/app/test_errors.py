@@ -59,7 +59,7 @@ def client() -> Iterator[TestClient]:
             "trajguard.timeout_seconds",
             "got 0",
         ),
-        ({"messages": user(SECRET), "tools": [{"type": "function"}]}, None, "tools"),
+        ({"messages": user(SECRET), "tools": [{"type": "function"}]}, "tools", "not served"),
         ({"messages": user(SECRET), "trajguard": {"mod": "flag"}}, "trajguard.mod", "not perm"),
         ({"messages": user(SECRET), "trajguard": {"mode": "off"}}, "trajguard.mode", "'off'"),
         ({"messages": user(SECRET), "model": "gpt-0"}, "model", "'gpt-0'"),
