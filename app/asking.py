@@ -61,13 +61,13 @@ class Asking:
         self._model_id = model_id
         self._max_length = max_length
         # A text of more bytes cannot be `max_length` tokens.
-        self._max_text_bytes = max_length * codec.longest_token
+        self.max_text_bytes = max_length * codec.longest_token
         self._looks_at_end = any(look.look == "end" for look in manifest.looks)
 
     @property
     def max_body_bytes(self) -> int:
         """A body that is longer holds no prompt that fits a slot."""
-        return min(MAX_BODY_BYTES, _ESCAPED * self._max_text_bytes + _BESIDE_TEXT)
+        return min(MAX_BODY_BYTES, _ESCAPED * self.max_text_bytes + _BESIDE_TEXT)
 
     def chat(self, body: ChatRequest) -> Asked:
         """Responses to generate. Raises InvalidRequestError."""
@@ -159,10 +159,10 @@ class Asking:
     def _require_may_fit(self, texts: Sequence[str], param: str) -> None:
         """Raises PromptTooLongError where no tokens are as long as the texts."""
         n_bytes = sum(len(text.encode()) for text in texts)
-        if n_bytes > self._max_text_bytes:
+        if n_bytes > self.max_text_bytes:
             raise PromptTooLongError(
                 f"{param} have {n_bytes} bytes of text; the {self._max_length} tokens of a slot "
-                f"have at most {self._max_text_bytes}: shorten them",
+                f"have at most {self.max_text_bytes}: shorten them",
                 param=param,
             )
 

@@ -14,6 +14,7 @@ from importlib.metadata import version
 from typing import Any
 
 from fastapi import FastAPI
+from fastapi_offline import FastAPIOffline
 
 from app import errors
 from app.errors import ErrorBody
@@ -111,8 +112,11 @@ def create_app(settings: Settings, load: Callable[[Settings], Loaded] = load) ->
             504: "The time allowed for the request is over.",
         }.items()
     }
-    app = FastAPI(
+    # Its page comes with its scripts, which FastAPI's own fetches from another host; Redoc fetches
+    # a picture all the same.
+    app = FastAPIOffline(
         title="TrajGuard",
+        redoc_url=None,
         version=version("trajguard"),
         description="An out-of-distribution guard for math questions to language models.",
         lifespan=lifespan,
