@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pydantic import Field
 from pydantic_settings import CliSubCommand
 
+from app.security import Role, new_key
 from calibration.__main__ import Calibration
 from calibration.command_line import Command, run
 
@@ -26,6 +27,16 @@ class Check(Command):
         raise AssertionError("main passes `check` on before options are read")
 
 
+class Key(Command):
+    """Make a key for the service, and the entry of TRAJGUARD_API_KEYS that lets it in."""
+
+    role: Role = Field(default="user", description="what who has it may do")
+
+    def run(self) -> None:
+        key, entry = new_key(self.role)
+        print(f"key, for who is to ask: {key}\nentry, for the service: {entry}")  # noqa: T201
+
+
 class TrajGuard(Calibration):
     """An online out-of-distribution guard for math questions to language models."""
 
@@ -33,6 +44,7 @@ class TrajGuard(Calibration):
     check: CliSubCommand[Check] = Field(
         description="check settings, artifact and model without serving"
     )
+    key: CliSubCommand[Key] = Field(description="make a key for the service")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

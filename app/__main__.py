@@ -15,6 +15,7 @@ def main(arguments: list[str]) -> int:
     """Serve until interrupted; 2 when a setting is at fault."""
     try:
         settings = load_settings(arguments)
+        app = create_app(settings)
     except BadSettingError as error:
         print(f"error [{error.code}]: {error.message}", file=sys.stderr)  # noqa: T201
         return 2
@@ -25,7 +26,7 @@ def main(arguments: list[str]) -> int:
     )
     logging.getLogger("httpx").setLevel(logging.WARNING)
     uvicorn.run(
-        create_app(settings),
+        app,
         host=settings.host,
         port=settings.port,
         log_config=None,

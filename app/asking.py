@@ -17,7 +17,7 @@ from app.wire.openai import Message as ChatMessage
 from app.wire.score import ScoreRequest
 from detector.backend import Ask, Codec, Message, RenderedQuestion, Sampling
 from detector.conversation import judged_question, user_turns
-from detector.errors import InvalidRequestError
+from detector.errors import InvalidRequestError, PromptTooLongError
 from detector.judge import Exclusions, Judgement
 from detector.manifest import Manifest, system_prompt_digest
 
@@ -25,6 +25,16 @@ T = TypeVar("T")
 
 MAX_TOKENS = 512
 """Response length where neither the request, a setting nor the artifact says one."""
+
+
+MAX_BODY_BYTES = 4 * 2**20
+"""The longest body, whatever the model."""
+
+_ESCAPED = 6
+"""Bytes that JSON takes at most for one of a text: \\u0041."""
+
+_BESIDE_TEXT = 64 * 2**10
+"""Bytes for all of a body that is not the text of messages."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +60,14 @@ class Asking:
         self._codec = codec
         self._model_id = model_id
         self._max_length = max_length
+        # A text of more bytes cannot be `max_length` tokens.
+        self.max_text_bytes = max_length * codec.longest_token
         self._looks_at_end = any(look.look == "end" for look in manifest.looks)
+
+    @property
+    def max_body_bytes(self) -> int:
+        """A body that is longer holds no prompt that fits a slot."""
+        return min(MAX_BODY_BYTES, _ESCAPED * self.max_text_bytes + _BESIDE_TEXT)
 
     def chat(self, body: ChatRequest) -> Asked:
         """Responses to generate. Raises InvalidRequestError."""
@@ -59,7 +76,7 @@ class Asking:
         messages = _plain(body.messages)
         asked = user_turns(messages)[-1]
         sampling = self._sampling(body)
-        prompt = self._codec.encode_conversation(messages)
+        prompt = self._prompt(messages)
         max_tokens = body.response_length or self._default_max_tokens(len(prompt))
         if sampling.min_tokens > max_tokens:
             raise InvalidRequestError(
@@ -88,8 +105,10 @@ class Asking:
         """A prompt and its response, if there is one, to read. Raises InvalidRequestError."""
         messages = _plain(body.messages)
         asked = user_turns(messages)[-1]
-        prompt = self._codec.encode_conversation(messages)
-        response = self._codec.encode_response(body.response or "")
+        self._require_may_fit([body.response or ""], "response")
+        prompt = self._prompt(messages)
+        response = self._codec.encode_response(body.response or "", self._max_length)
+        self._require_room(response, "response")
         question = self._question(messages)
         # A response made elsewhere may have ended by itself, or been cut at its length.
         length = max(len(response), self._context.max_tokens)
@@ -131,6 +150,31 @@ class Asking:
                 param="top_logprobs",
             )
         return n
+
+    def _prompt(self, messages: Sequence[Message]) -> tuple[int, ...]:
+        """Its tokens, known to fit a slot before anything else is worked out of the messages."""
+        self._require_may_fit([message["content"] for message in messages], "messages")
+        prompt = self._codec.encode_conversation(messages, self._max_length)
+        self._require_room(prompt, "messages")
+        return prompt
+
+    def _require_room(self, tokens: Sequence[int], param: str) -> None:
+        if len(tokens) > self._max_length:
+            raise PromptTooLongError(
+                f"{param} take more tokens than the {self._max_length} that a slot holds: shorten "
+                "them",
+                param=param,
+            )
+
+    def _require_may_fit(self, texts: Sequence[str], param: str) -> None:
+        """Raises PromptTooLongError where no tokens are as long as the texts."""
+        n_bytes = sum(len(text.encode()) for text in texts)
+        if n_bytes > self.max_text_bytes:
+            raise PromptTooLongError(
+                f"{param} have {n_bytes} bytes of text; the {self._max_length} tokens of a slot "
+                f"have at most {self.max_text_bytes}: shorten them",
+                param=param,
+            )
 
     def _sampling(self, body: ChatRequest) -> Sampling:
         """The calibrated sampling, with what the request says instead."""

@@ -15,6 +15,7 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
+from app.wire.unserved import UNSUPPORTED
 from detector.errors import (
     CapacityError,
     DeadlineError,
@@ -29,13 +30,18 @@ _STATUS: dict[type[TrajGuardError], int] = {
     EngineError: 500,
     DeadlineError: 504,
 }
-_RETRY: dict[int, dict[str, str]] = {
+_HEADERS: dict[int, dict[str, str]] = {
+    401: {"WWW-Authenticate": 'Bearer realm="trajguard"'},
     429: {"Retry-After": "1"},
     503: {"Retry-After": "1"},
     # OpenAI's clients try a 5xx twice again by themselves, which would take as long each time.
     504: {"x-should-retry": "false"},
 }
-_CODES = {404: "not_found", 405: "method_not_allowed", 413: "body_too_large"}
+_CODES = {404: "not_found", 405: "method_not_allowed"}
+_LONGEST_NAME = 64
+"""Of what a client names its fields, as far as it is told back."""
+
+_HALF = "half of a surrogate pair: send whole characters"
 _ECHOED_TEXTS = {"role", "mode", "type"}
 
 
@@ -51,13 +57,32 @@ class ReloadError(TrajGuardError):
     code = "reload_refused"
 
 
+class AuthenticationError(TrajGuardError):
+    """A request has no key, or one that the service does not know."""
+
+    code = "invalid_api_key"
+
+
 class ForbiddenError(TrajGuardError):
-    """Who asks may not."""
+    """Who sends a request may not have what it asks for."""
 
     code = "forbidden"
 
 
-_STATUS |= {NotReadyError: 503, ReloadError: 409, ForbiddenError: 403}
+_STATUS |= {
+    NotReadyError: 503,
+    ReloadError: 409,
+    AuthenticationError: 401,
+    ForbiddenError: 403,
+}
+
+
+class BodyError(HTTPException):
+    """A body at fault, whatever it would have asked for: `message` says why, and the fix."""
+
+    def __init__(self, status: int, message: str, code: str, param: str | None = None) -> None:
+        super().__init__(status, message)
+        self.body = error_body(status, message, param, code)
 
 
 class ErrorDetail(BaseModel):
@@ -94,10 +119,15 @@ def _response(
     return JSONResponse(body, status_code=status, headers=headers)
 
 
+def response_of(error: TrajGuardError) -> JSONResponse:
+    """An error as a client gets it."""
+    status = status_of(error)
+    return _response(status, body_of(error), _HEADERS.get(status))
+
+
 def _on_trajguard_error(_: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, TrajGuardError)
-    status = status_of(error)
-    return _response(status, body_of(error), _RETRY.get(status))
+    return response_of(error)
 
 
 def _on_validation_error(request: Request, error: Exception) -> JSONResponse:
@@ -111,17 +141,27 @@ def _on_validation_error(request: Request, error: Exception) -> JSONResponse:
         reason = first.get("ctx", {}).get("error", "syntax error")
         message = f"the body is not JSON ({reason} at character {position}): send a JSON object"
         return _response(400, error_body(400, message, None, "invalid_json"))
-    path = [str(part) for part in first["loc"] if part != "body"]
+    path = [str(part)[:_LONGEST_NAME] for part in first["loc"] if part != "body"]
+    if first["type"] == UNSUPPORTED:
+        param = ".".join([*path, first["ctx"]["name"]])
+        message = f"{param} asks for what is not served: leave it out"
+        return _response(400, error_body(400, message, param, UNSUPPORTED))
     name = ".".join(path) or "the body"
-    message = f"{name}: {first['msg']}{_echo(path, first.get('input'))}"
+    said = _HALF if first["type"] == "string_unicode" else first["msg"]
+    message = f"{name}: {said}{_echo(path, first.get('input'))}"
     return _response(400, error_body(400, message, ".".join(path) or None, "invalid_request"))
 
 
 def _furthest(errors: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """The first error; of the kinds that a field may be, that of the kind that came furthest."""
+    """The first error; of the kinds that a field may be, that of the kind that came furthest, and
+    rather of one that it is than of one that it is not.
+    """
     field = errors[0]["loc"][:-1]
     kinds = [e for e in errors if len(field) > 1 and e["loc"][: len(field)] == field]
-    return max(kinds or errors[:1], key=lambda error: len(error["loc"]))
+    return max(
+        kinds or errors[:1],
+        key=lambda error: (len(error["loc"]), not error["type"].endswith("_type")),
+    )
 
 
 def _echo(path: list[str], value: Any) -> str:
@@ -134,10 +174,10 @@ def _echo(path: list[str], value: Any) -> str:
 
 def _on_http_error(_: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
+    if isinstance(error, BodyError):
+        return _response(error.status_code, error.body, error.headers)
     code = _CODES.get(error.status_code, "http_error")
     message = f"{error.detail}: see /docs for the paths and methods served"
-    if error.status_code == 413:
-        message = "the body is too large: shorten the messages"
     return _response(
         error.status_code, error_body(error.status_code, message, None, code), error.headers
     )

@@ -14,9 +14,11 @@ from importlib.metadata import version
 from typing import Any
 
 from fastapi import FastAPI
+from fastapi_offline import FastAPIOffline
 
 from app import errors
 from app.errors import ErrorBody
+from app.json_body import Workers
 from app.judging import Judged, log_judged
 from app.loading import Loaded, Loading, load
 from app.metrics import Metrics
@@ -24,17 +26,35 @@ from app.middleware import BodyLimit, RequestLog
 from app.reloading import Reloading
 from app.routes import admin, chat, ops, score
 from app.routes.dependencies import State
-from app.settings import Settings
+from app.security import KeyRequired, Keys, describe_keys
+from app.settings import PREFIX, Settings
 from detector.errors import TrajGuardError
 
 log = logging.getLogger(__name__)
 
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
+"""Hosts that nobody else can reach."""
+
 
 def create_app(settings: Settings, load: Callable[[Settings], Loaded] = load) -> FastAPI:
-    """The ASGI application. `load` makes what it serves, on a thread of its own."""
+    """The ASGI application. `load` makes what it serves, on a thread of its own.
+
+    Raises BadSettingError when the keys cannot be read.
+    """
     metrics = Metrics()
     loading = Loading()
     reloading = Reloading(loading, metrics)
+    keys = Keys.of(settings)
+    workers = Workers()
+
+    def warn_if_open() -> None:
+        if not keys and settings.host not in LOOPBACK:
+            log.warning(
+                "listening on %s without a key: whoever reaches this port is served. Set "
+                "%sAPI_KEYS (`trajguard key` makes one), or listen on 127.0.0.1",
+                settings.host,
+                PREFIX,
+            )
 
     def judged(event: Judged) -> None:
         metrics.judged(event)
@@ -70,6 +90,7 @@ def create_app(settings: Settings, load: Callable[[Settings], Loaded] = load) ->
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         reloading.listen()
+        warn_if_open()
         loaded = asyncio.create_task(load_in_background())
         try:
             yield
@@ -77,30 +98,41 @@ def create_app(settings: Settings, load: Callable[[Settings], Loaded] = load) ->
             await loaded
             if loading.result is not None:
                 await asyncio.to_thread(loading.result.stop)
+            workers.stop()
 
     described: dict[int | str, dict[str, Any]] = {
         code: {"model": ErrorBody, "description": text}
         for code, text in {
             400: "The request is at fault; `param` names the field.",
+            401: "No key, or one that is not known, where keys are set.",
+            403: "The key's role may not have this.",
+            408: "The body did not come in time.",
             413: "The body is too large.",
+            415: "The body is encoded.",
             429: "The queue is full; try again after `Retry-After` seconds.",
             500: "The engine failed, or the model's numbers for the request are NaN.",
             503: "Model and artifact are not loaded yet, or do not match.",
             504: "The time allowed for the request is over.",
         }.items()
     }
-    app = FastAPI(
+    # Its page comes with its scripts, which FastAPI's own fetches from another host; Redoc fetches
+    # a picture all the same.
+    app = FastAPIOffline(
         title="TrajGuard",
+        redoc_url=None,
         version=version("trajguard"),
         description="An out-of-distribution guard for math questions to language models.",
         lifespan=lifespan,
     )
-    app.state.trajguard = State(loading, metrics, judged, reloading)
+    app.state.trajguard = State(loading, metrics, judged, reloading, workers)
     errors.install(app)
-    app.add_middleware(BodyLimit)
+    app.add_middleware(BodyLimit, loading=loading)
+    app.add_middleware(KeyRequired, keys=keys)
     app.add_middleware(RequestLog, metrics=metrics)
     app.include_router(chat.router, responses=described)
     app.include_router(score.router, responses=described)
     app.include_router(ops.router)
     app.include_router(admin.router)
+    if keys:
+        describe_keys(app)
     return app

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import re
 import time
@@ -9,15 +10,21 @@ import traceback
 import uuid
 
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.errors import internal_error
+from app.asking import MAX_BODY_BYTES
+from app.errors import BodyError, internal_error
+from app.loading import Loading
 from app.metrics import Metrics
 
 log = logging.getLogger(__name__)
 
-MAX_BODY_BYTES = 4 * 2**20
+BODY_SECONDS = 30
+"""How long a client may take over the next part of a body."""
+
+MAX_HELD = 16
+"""Bodies of the longest kind that are held at once, or many more shorter ones."""
+
 _PROBES = ("/health", "/readyz", "/metrics")
 
 
@@ -76,22 +83,60 @@ class RequestLog:
 
 
 class BodyLimit:
-    """413 for bodies over MAX_BODY_BYTES, raised where the error handlers answer it;
-    Starlette's own limit answers in plain text.
+    """Bounds on bodies, raised where the error handlers answer them; Starlette's own limit
+    answers in plain text.
+
+    413 for one that is longer than any request that fits a slot, by its content-length before a
+    byte of it is read; 408 for one that does not come in time; 429 where all that are being
+    held come to more than `MAX_HELD` of the longest.
     """
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, loading: Loading) -> None:
         self._app = app
+        self._loading = loading
+        self._n_held = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        n_bytes = 0
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        result = self._loading.result
+        most = MAX_BODY_BYTES if result is None else result.asking.max_body_bytes
+        declared = Headers(scope=scope).get("content-length", "")
+        too_long = declared.isdecimal() and int(declared[:20]) > most
+        n_bytes, whole = 0, False
 
         async def limited() -> Message:
-            nonlocal n_bytes
-            message = await receive()
-            n_bytes += len(message.get("body", b""))
-            if n_bytes > MAX_BODY_BYTES:
-                raise HTTPException(413)
+            nonlocal n_bytes, whole
+            if too_long:
+                raise _too_large(most)
+            if whole:
+                return await receive()
+            try:
+                async with asyncio.timeout(BODY_SECONDS):
+                    message = await receive()
+            except TimeoutError:
+                raise BodyError(
+                    408, f"the body did not go on for {BODY_SECONDS} s: send it at once", "timeout"
+                ) from None
+            size = len(message.get("body", b""))
+            n_bytes += size
+            self._n_held += size
+            whole = not message.get("more_body", False)
+            if n_bytes > most:
+                raise _too_large(most)
+            if self._n_held > MAX_HELD * most:
+                error = BodyError(429, "other requests fill the memory: try again", "queue_full")
+                error.headers = {"Retry-After": "1"}
+                raise error
             return message
 
-        await self._app(scope, limited, send)
+        try:
+            await self._app(scope, limited, send)
+        finally:
+            self._n_held -= n_bytes
+
+
+def _too_large(most: int) -> BodyError:
+    message = f"the body is over {most} bytes, with which none fits the model: shorten the messages"
+    return BodyError(413, message, "body_too_large", param="messages")

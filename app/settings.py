@@ -73,6 +73,14 @@ class Settings(BaseSettings):
     )
     host: str = Field(default="127.0.0.1", description="address to listen on")
     port: int = Field(default=8000, ge=0, le=65535, description="port to listen on")
+    api_keys: str = Field(
+        default="", description="ROLE:SHA256 of each key that may ask, with spaces between"
+    )
+    api_keys_file: Path | None = Field(default=None, description="file of such entries, one a line")
+    verdict_detail: Literal["full", "decision"] = Field(
+        default="full",
+        description="decision tells scores and thresholds to privileged keys alone",
+    )
     max_tokens: int | None = Field(
         default=None,
         ge=1,
@@ -136,7 +144,7 @@ def load_settings(arguments: list[str] | None = None, program: str = "trajguard 
         for name in os.environ
         if name.startswith(PREFIX)
         and name.removeprefix(PREFIX).lower() not in Settings.model_fields
-        and name not in (CONFIG_VARIABLE, PREFIX + "CACHE")
+        and name not in (CONFIG_VARIABLE, PREFIX + "CACHE", PREFIX + "API_KEY")
     )
     if unknown:
         raise BadSettingError(

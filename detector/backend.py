@@ -175,6 +175,9 @@ class Decoder(Protocol):
     def push(self, token: int) -> str:
         """The text that is complete now that `token` has come, possibly empty."""
 
+    def flush(self) -> str:
+        """What is held back, once no token will come; half a character is U+FFFD."""
+
 
 class Codec(Protocol):
     """Text to the tokens of a backend's model and back, under one prompt template."""
@@ -182,14 +185,21 @@ class Codec(Protocol):
     def encode_question(self, turns: Sequence[str]) -> RenderedQuestion:
         """The user's turns as they are judged, oldest first: the last one is the question."""
 
-    def encode_conversation(self, messages: Sequence[Message]) -> tuple[int, ...]:
-        """Messages, ready for the response. Raises InvalidRequestError when the model's chat
-        template refuses them.
+    def encode_conversation(
+        self, messages: Sequence[Message], most: int | None = None
+    ) -> tuple[int, ...]:
+        """Messages, ready for the response; where they are over `most` tokens, perhaps only the
+        first of these. Raises InvalidRequestError when the model's chat template refuses them.
         """
 
-    def encode_response(self, response: str) -> tuple[int, ...]: ...
+    def encode_response(self, response: str, most: int | None = None) -> tuple[int, ...]:
+        """Where it is over `most` tokens, perhaps only the first of these."""
 
     def token_bytes(self, token: int) -> bytes:
         """What one token stands for, which need not be whole characters."""
+
+    @property
+    def longest_token(self) -> int:
+        """The most bytes that one token stands for."""
 
     def stream(self) -> Decoder: ...

@@ -49,6 +49,8 @@ class Choice:
         if step.finish == "judged":
             return Piece(self._index, "", ending="refused")
         shown = "" if step.token is None else self._push_token(step, step.token)
+        if step.finish is not None and not self._stop_texts.found:
+            shown += self._push_text(self._decoder.flush())
         ending: Ending | None = None
         if self._stop_texts.found:
             ending = "stop"
@@ -67,7 +69,9 @@ class Choice:
             return ""  # the end token is no part of the text
         if step.logprobs is not None:
             self._held.append((self._n_letters, step.logprobs))
-        text = self._decoder.push(token)
+        return self._push_text(self._decoder.push(token))
+
+    def _push_text(self, text: str) -> str:
         self._n_letters += len(text)
         return text if self.n_tokens <= self._min_tokens else self._stop_texts.push(text)
 

@@ -7,18 +7,11 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Request
 from pydantic import BaseModel, Field
 
-from app.errors import ErrorBody, ForbiddenError
+from app.errors import ErrorBody
 from app.loading import Loaded
 from app.reloading import Reloading
 from app.routes.dependencies import state_of
-
-
-def require_admin() -> None:
-    """Raises ForbiddenError: nobody is known to be who runs the service."""
-    raise ForbiddenError(
-        "admin routes are closed: send the process a SIGHUP to reload its artifact"
-    )
-
+from app.security import require_admin
 
 router = APIRouter(dependencies=[Depends(require_admin)])
 
@@ -41,7 +34,7 @@ Reloads = Annotated[Reloading, Depends(_reloading)]
 _ERRORS: dict[int | str, dict[str, Any]] = {
     code: {"model": ErrorBody, "description": text}
     for code, text in {
-        403: "Who asks is not known to run the service.",
+        403: "The key is no admin key.",
         409: "The artifact in force stays so; the message says why.",
         503: "No model is loaded yet.",
     }.items()

@@ -17,13 +17,18 @@ from pydantic import BaseModel
 from app.chat.choice import Piece
 from app.chat.generation import Generation
 from app.errors import body_of
-from app.routes.dependencies import JudgedEvent, Ready, RequestId
+from app.json_body import JsonRoute
+from app.routes.dependencies import JudgedEvent, Ready, RequestId, RequestWorkers
 from app.routes.leaving import LEFT, EventStream, drained, unless_disconnected
+from app.security import CallerOf, require_may_pick_group
 from app.wire.openai import ChatCompletion, ChatRequest
 from app.writing.openai import ChatWriter
 from detector.errors import TrajGuardError
 
-router = APIRouter()
+router = APIRouter(route_class=JsonRoute)
+
+_LINE_ENDS = {ord(letter): f"\\u{ord(letter):04x}" for letter in "\x85\u2028\u2029"}
+"""What JSON may leave as it is, and clients that split lines as Unicode does take for an end."""
 
 
 @router.post(
@@ -32,15 +37,24 @@ router = APIRouter()
     responses={200: {"content": {"text/event-stream": {}}}},
 )
 async def chat_completions(
-    body: ChatRequest, request: Request, loaded: Ready, judged: JudgedEvent, request_id: RequestId
+    body: ChatRequest,
+    request: Request,
+    caller: CallerOf,
+    loaded: Ready,
+    judged: JudgedEvent,
+    request_id: RequestId,
+    workers: RequestWorkers,
 ) -> Response:
     """Answer a conversation, guarded."""
-    asked = loaded.asking.chat(body)
+    require_may_pick_group(caller, body.trajguard.fields, "trajguard.fields")
+    asked = await workers.run(loaded.asking.chat, body)
     steps = loaded.submit(asked)
     generation = Generation(
         asked, steps, loaded.codec, judged, request_id=request_id, stop_texts=body.stop_texts
     )
-    writer = ChatWriter(generation, loaded, with_logprobs=bool(body.logprobs))
+    writer = ChatWriter(
+        generation, loaded, with_logprobs=bool(body.logprobs), detail=caller.sees_detail
+    )
     pieces = generation.pieces()
     try:
         if body.stream:
@@ -79,4 +93,4 @@ async def _events(
 
 
 def _event(chunk: BaseModel) -> str:
-    return f"data: {chunk.model_dump_json()}\n\n"
+    return f"data: {chunk.model_dump_json().translate(_LINE_ENDS)}\n\n"

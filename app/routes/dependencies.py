@@ -8,6 +8,7 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
+from app.json_body import Workers
 from app.judging import Judged
 from app.loading import Loaded, Loading
 from app.metrics import Metrics
@@ -22,6 +23,7 @@ class State:
     metrics: Metrics
     judged: Callable[[Judged], None]
     reloading: Reloading
+    workers: Workers
 
 
 def state_of(request: Request) -> State:
@@ -41,6 +43,10 @@ def _judged(request: Request) -> Callable[[Judged], None]:
     return state_of(request).judged
 
 
+def _workers(request: Request) -> Workers:
+    return state_of(request).workers
+
+
 def _request_id(request: Request) -> str:
     request_id: str = request.state.request_id
     return request_id
@@ -50,3 +56,4 @@ Ready = Annotated[Loaded, Depends(_loaded)]
 AppMetrics = Annotated[Metrics, Depends(_metrics)]
 JudgedEvent = Annotated[Callable[[Judged], None], Depends(_judged)]
 RequestId = Annotated[str, Depends(_request_id)]
+RequestWorkers = Annotated[Workers, Depends(_workers)]

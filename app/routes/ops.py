@@ -4,15 +4,22 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Header, Response
+from fastapi import APIRouter, Depends, Header, Response
 from prometheus_client.exposition import choose_encoder
 
 from app.errors import ErrorBody
 from app.routes.dependencies import AppMetrics, Ready
+from app.security import CallerOf, require_trusted
 from app.wire.openai import Model, ModelList
 
 router = APIRouter()
 _NOT_READY: dict[int | str, dict[str, Any]] = {503: {"model": ErrorBody, "description": "not yet"}}
+
+_METRICS: dict[int | str, dict[str, Any]] = {
+    200: {"content": {"application/openmetrics-text": {}, "text/plain": {}}},
+    401: {"model": ErrorBody, "description": "no key, where keys are set"},
+    403: {"model": ErrorBody, "description": "not a privileged one"},
+}
 
 
 @router.get("/health")
@@ -22,10 +29,12 @@ async def health() -> dict[str, str]:
 
 
 @router.get("/readyz", responses=_NOT_READY)
-async def readyz(loaded: Ready) -> dict[str, Any]:
-    """Model and artifact are loaded and match: what is in force."""
+async def readyz(loaded: Ready, caller: CallerOf) -> dict[str, Any]:
+    """Model and artifact are loaded and match: what is in force. The numbers are for who sees
+    verdicts whole.
+    """
     manifest, detector = loaded.manifest, loaded.detector
-    return {
+    shown: dict[str, Any] = {
         "status": "ready",
         "model": loaded.model_id,
         "artifact": loaded.artifact_id,
@@ -34,10 +43,14 @@ async def readyz(loaded: Ready) -> dict[str, Any]:
         "text": manifest.context.text,
         "looks": [look.look for look in manifest.looks],
         "mode": loaded.settings.mode,
-        "alpha": detector.alpha,
-        "guarantee": detector.guarantee,
-        "threshold": detector.threshold,
     }
+    if caller.sees_detail:
+        shown |= {
+            "alpha": detector.alpha,
+            "guarantee": detector.guarantee,
+            "threshold": detector.threshold,
+        }
+    return shown
 
 
 @router.get("/v1/models", responses=_NOT_READY)
@@ -46,8 +59,12 @@ async def models(loaded: Ready) -> ModelList:
     return ModelList(data=[Model(id=loaded.model_id, created=loaded.started)])
 
 
-@router.get("/metrics")
+@router.get(
+    "/metrics",
+    dependencies=[Depends(require_trusted)],
+    responses=_METRICS,
+)
 async def metrics(shown: AppMetrics, accept: Annotated[str | None, Header()] = None) -> Response:
-    """For Prometheus."""
+    """For Prometheus. Needs a privileged key once keys are set: it tells the threshold."""
     encode, content_type = choose_encoder(accept or "")
     return Response(encode(shown.registry), media_type=content_type)

@@ -6,20 +6,29 @@ from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
 
 from app.chat.generation import Generation
-from app.routes.dependencies import JudgedEvent, Ready, RequestId
+from app.json_body import JsonRoute
+from app.routes.dependencies import JudgedEvent, Ready, RequestId, RequestWorkers
 from app.routes.leaving import LEFT, drained, unless_disconnected
+from app.security import CallerOf, require_may_pick_group
 from app.wire.score import ScoreRequest, ScoreResponse
 from app.writing.verdict import score_verdict
 
-router = APIRouter()
+router = APIRouter(route_class=JsonRoute)
 
 
 @router.post("/v1/score", response_model=ScoreResponse)
 async def score(
-    body: ScoreRequest, request: Request, loaded: Ready, judged: JudgedEvent, request_id: RequestId
+    body: ScoreRequest,
+    request: Request,
+    caller: CallerOf,
+    loaded: Ready,
+    judged: JudgedEvent,
+    request_id: RequestId,
+    workers: RequestWorkers,
 ) -> Response:
     """Judge the prompt, and the response if one is given, by one teacher-forced pass."""
-    asked = loaded.asking.score(body)
+    require_may_pick_group(caller, body.fields, "fields")
+    asked = await workers.run(loaded.asking.score, body)
     steps = loaded.submit(asked)
     generation = Generation(asked, steps, loaded.codec, judged, request_id=request_id)
     try:
@@ -29,6 +38,10 @@ async def score(
     if pieces is None:
         return Response(status_code=LEFT)
     verdict = score_verdict(
-        generation.judgement, asked.mode, loaded.artifact_id, loaded.manifest.context.text
+        generation.judgement,
+        asked.mode,
+        loaded.artifact_id,
+        loaded.manifest.context.text,
+        detail=caller.sees_detail,
     )
     return JSONResponse(ScoreResponse(model=loaded.model_id, verdict=verdict).model_dump())

@@ -1,7 +1,8 @@
 """The wire models of OpenAI's chat completions, as far as TrajGuard serves them.
 
 Unknown request fields are accepted and ignored, as clients expect. Fields whose effect
-cannot be served are refused by name rather than ignored.
+cannot be served are refused by name rather than ignored. Lists have a most, so that no request
+can cost much before its length is known.
 """
 
 from __future__ import annotations
@@ -12,9 +13,17 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from app.policy import Mode
 from app.wire.text import Unicode, UnicodeText
-from app.wire.verdict import ChatVerdict
+from app.wire.unserved import UNSERVED, UNSERVED_IN_MESSAGES, refuse_unserved
+from app.wire.verdict import ChatVerdict, DecisionVerdict
 
 FinishReason = Literal["stop", "length", "content_filter"]
+
+MAX_MESSAGES = 2048
+MAX_PARTS = 256
+MAX_STOP_TEXTS = 4
+MAX_STOP_LENGTH = 1024
+MAX_FIELDS = 64
+MAX_FIELD_LENGTH = 1024
 
 
 def _absent(value: object) -> bool:
@@ -27,19 +36,39 @@ class TextPart(BaseModel):
 
 
 class Message(BaseModel):
-    """One message; content is a text or a list of text parts."""
+    """One message; content is a text or a list of text parts, and an assistant's may be null."""
 
     role: Literal["system", "developer", "user", "assistant"]
-    content: Annotated[str | list[TextPart], Unicode]
+    content: Annotated[str | Annotated[list[TextPart], Field(max_length=MAX_PARTS)] | None, Unicode]
 
     @property
     def text(self) -> str:
-        if isinstance(self.content, str):
-            return self.content
-        return "".join(part.text for part in self.content)
+        if isinstance(self.content, list):
+            return "".join(part.text for part in self.content)
+        return self.content or ""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _served(cls, message: Any) -> Any:
+        message = refuse_unserved(message, UNSERVED_IN_MESSAGES)
+        if isinstance(message, dict) and message.get("role") == "assistant":
+            # Of one that refused or called a tool, nothing is said.
+            return {"content": None, **message}
+        return message
+
+    @model_validator(mode="after")
+    def _null_is_the_assistant_s(self) -> Message:
+        if self.content is None and self.role != "assistant":
+            raise ValueError("content is null, which only an assistant's may be: write a text")
+        return self
 
 
-Messages = Annotated[list[Message], Field(min_length=1)]
+Messages = Annotated[list[Message], Field(min_length=1, max_length=MAX_MESSAGES)]
+FieldText = Annotated[UnicodeText, Field(max_length=MAX_FIELD_LENGTH)]
+Fields = Annotated[
+    dict[FieldText, FieldText],
+    Field(max_length=MAX_FIELDS, description="fields of the question, for a grouped artifact"),
+]
 
 
 class StreamOptions(BaseModel):
@@ -52,15 +81,16 @@ class GuardOptions(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     mode: Mode | None = Field(default=None, description="stricter than the service's, never looser")
-    fields: dict[UnicodeText, UnicodeText] = Field(
-        default_factory=dict, description="fields of the question, for a grouped artifact"
-    )
+    fields: Fields = Field(default_factory=dict)
     timeout_seconds: float | None = Field(
         default=None,
         gt=0,
         allow_inf_nan=False,
         description="time the request may take, if less than the service allows",
     )
+
+
+StopText = Annotated[str, Field(max_length=MAX_STOP_LENGTH)]
 
 
 class ChatRequest(BaseModel):
@@ -75,7 +105,7 @@ class ChatRequest(BaseModel):
     )
 
     messages: Messages
-    model: UnicodeText | None = None
+    model: Annotated[UnicodeText, Field(max_length=MAX_FIELD_LENGTH)] | None = None
     max_tokens: int | None = Field(default=None, ge=1)
     max_completion_tokens: int | None = Field(default=None, ge=1)
     temperature: float | None = Field(default=None, ge=0, le=2)
@@ -90,7 +120,9 @@ class ChatRequest(BaseModel):
     logprobs: bool | None = None
     top_logprobs: int | None = Field(default=None, ge=0, le=20)
     seed: int | None = Field(default=None, ge=-(2**63), lt=2**63)
-    stop: Annotated[str | list[str] | None, Unicode] = None
+    stop: Annotated[
+        StopText | Annotated[list[StopText], Field(max_length=MAX_STOP_TEXTS)] | None, Unicode
+    ] = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     trajguard: GuardOptions = GuardOptions()
@@ -106,10 +138,8 @@ class ChatRequest(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _no_tools(cls, body: Any) -> Any:
-        if isinstance(body, dict) and body.get("tools"):
-            raise ValueError("tools are not served: leave 'tools' out")
-        return body
+    def _served(cls, body: Any) -> Any:
+        return refuse_unserved(body, UNSERVED)
 
 
 class TopLogprob(BaseModel):
@@ -140,7 +170,7 @@ class Choice(BaseModel):
     message: ResponseMessage
     logprobs: ChoiceLogprobs | None = None
     finish_reason: FinishReason
-    trajguard: ChatVerdict | None = Field(
+    trajguard: ChatVerdict | DecisionVerdict | None = Field(
         default=None, description="the choice's own, when there are several", exclude_if=_absent
     )
 
@@ -158,7 +188,7 @@ class ChatCompletion(BaseModel):
     model: str
     choices: list[Choice]
     usage: Usage
-    trajguard: ChatVerdict | None = Field(
+    trajguard: ChatVerdict | DecisionVerdict | None = Field(
         default=None,
         description="of the choice that is most OOD; absent in shadow mode",
         exclude_if=_absent,
@@ -185,7 +215,7 @@ class ChatChunk(BaseModel):
     model: str
     choices: list[ChunkChoice]
     usage: Usage | None = None
-    trajguard: ChatVerdict | None = Field(default=None, exclude_if=_absent)
+    trajguard: ChatVerdict | DecisionVerdict | None = Field(default=None, exclude_if=_absent)
 
 
 class Model(BaseModel):

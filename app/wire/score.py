@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pydantic import BaseModel, Field
 
-from app.wire.openai import Messages
+from app.wire.openai import Fields, Messages
 from app.wire.text import UnicodeText
-from app.wire.verdict import ScoreVerdict
+from app.wire.verdict import DecisionVerdict, ScoreVerdict
 
 
 class ScoreRequest(BaseModel):
@@ -18,11 +18,9 @@ class ScoreRequest(BaseModel):
 
     messages: Messages
     response: UnicodeText | None = Field(default=None, description="judge this response too")
-    fields: dict[UnicodeText, UnicodeText] = Field(
-        default_factory=dict, description="fields of the question, for a grouped artifact"
-    )
+    fields: Fields = Field(default_factory=dict)
 
 
 class ScoreResponse(BaseModel):
     model: str
-    verdict: ScoreVerdict
+    verdict: ScoreVerdict | DecisionVerdict

@@ -24,6 +24,19 @@ class ScoreLook(ChatLook):
     distances: list[float | None] = Field(description="per-layer distances behind `raw`")
 
 
+class DecisionVerdict(BaseModel):
+    """What was decided and by what: all that is told where `verdict_detail` is `decision`."""
+
+    is_ood: bool | None = Field(description="null when every look was excluded")
+    stage: Literal["prompt", "response"] | None
+    decision: Decision
+    mode: Mode
+    artifact: str
+    text: str = Field(
+        description="how the judged question is written: in canonical text, or as typed"
+    )
+
+
 class ChatVerdict(BaseModel):
     """Higher scores are more OOD; 0 is the in-distribution median, 1 its 95 % point."""
 

@@ -22,7 +22,7 @@ from app.wire.openai import (
     TopLogprob,
     Usage,
 )
-from app.wire.verdict import ChatVerdict
+from app.wire.verdict import ChatVerdict, DecisionVerdict
 from app.writing.verdict import chat_verdict
 from detector.backend import Codec, TokenLogprobs
 from detector.judge import Judgement
@@ -41,9 +41,13 @@ _FINISH_REASONS: dict[Ending, FinishReason] = {
 
 
 class ChatWriter:
-    """Writes a generation's pieces. `with_logprobs` says whether the client asked for them."""
+    """Writes a generation's pieces. `with_logprobs` says whether the client asked for them,
+    `detail` whether it sees verdicts whole.
+    """
 
-    def __init__(self, generation: Generation, loaded: Loaded, *, with_logprobs: bool) -> None:
+    def __init__(
+        self, generation: Generation, loaded: Loaded, *, with_logprobs: bool, detail: bool
+    ) -> None:
         self._id = f"chatcmpl-{uuid.uuid4().hex}"
         self._created = int(time.time())
         self._model = loaded.model_id
@@ -53,6 +57,7 @@ class ChatWriter:
         self._refusal = loaded.settings.refusal
         self._generation = generation
         self._with_logprobs = with_logprobs
+        self._detail = detail
 
     def whole(self, pieces: Sequence[Piece]) -> ChatCompletion:
         """All pieces of all choices, in the order in which they came."""
@@ -121,7 +126,9 @@ class ChatWriter:
         chunk.usage = self._usage()
         return chunk
 
-    def _chunk(self, *choices: ChunkChoice, verdict: ChatVerdict | None = None) -> ChatChunk:
+    def _chunk(
+        self, *choices: ChunkChoice, verdict: ChatVerdict | DecisionVerdict | None = None
+    ) -> ChatChunk:
         return ChatChunk(
             id=self._id,
             created=self._created,
@@ -148,9 +155,9 @@ class ChatWriter:
         verdict = self._generation.asked.judgements[index].verdict
         return NOT_JUDGED if verdict is not None and verdict.failures else self._refusal
 
-    def _verdict(self, judgement: Judgement) -> ChatVerdict | None:
+    def _verdict(self, judgement: Judgement) -> ChatVerdict | DecisionVerdict | None:
         mode = self._generation.asked.mode
-        return chat_verdict(judgement, mode, self._artifact_id, self._text)
+        return chat_verdict(judgement, mode, self._artifact_id, self._text, detail=self._detail)
 
 
 def token_logprob(logprobs: TokenLogprobs, codec: Codec) -> TokenLogprob:

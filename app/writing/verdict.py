@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from app.policy import Mode, decide
-from app.wire.verdict import ChatVerdict, ScoreVerdict
+from app.wire.verdict import ChatVerdict, DecisionVerdict, ScoreVerdict
 from detector.canonical import TextVersion
 from detector.judge import Judgement
 from detector.trajectory import look_name
@@ -13,19 +13,23 @@ from detector.verdict import LookScore
 
 
 def chat_verdict(
-    judgement: Judgement, mode: Mode, artifact_id: str, text: TextVersion
-) -> ChatVerdict | None:
-    """For a chat response: without distances, and none at all in shadow mode."""
+    judgement: Judgement, mode: Mode, artifact_id: str, text: TextVersion, *, detail: bool
+) -> ChatVerdict | DecisionVerdict | None:
+    """For a chat response: without distances, and none at all in shadow mode. Without
+    `detail`, what was decided alone.
+    """
     if mode == "shadow" or judgement.verdict is None:
         return None
-    return ChatVerdict.model_validate(_fields(judgement, mode, artifact_id, text))
+    kind = ChatVerdict if detail else DecisionVerdict
+    return kind.model_validate(_fields(judgement, mode, artifact_id, text))
 
 
 def score_verdict(
-    judgement: Judgement, mode: Mode, artifact_id: str, text: TextVersion
-) -> ScoreVerdict:
+    judgement: Judgement, mode: Mode, artifact_id: str, text: TextVersion, *, detail: bool
+) -> ScoreVerdict | DecisionVerdict:
     """For the score endpoint, in every mode."""
-    return ScoreVerdict.model_validate(_fields(judgement, mode, artifact_id, text))
+    kind = ScoreVerdict if detail else DecisionVerdict
+    return kind.model_validate(_fields(judgement, mode, artifact_id, text))
 
 
 def _fields(

@@ -52,14 +52,18 @@ class RecordedCodec:
         tokens = tuple("\n\n".join(turns).encode())
         return RenderedQuestion(tokens, (len(tokens) - len(turns[-1].encode()), len(tokens)))
 
-    def encode_conversation(self, messages: Sequence[Message]) -> tuple[int, ...]:
+    def encode_conversation(
+        self, messages: Sequence[Message], most: int | None = None
+    ) -> tuple[int, ...]:
         return tuple("\n".join(message["content"] for message in messages).encode())
 
-    def encode_response(self, response: str) -> tuple[int, ...]:
+    def encode_response(self, response: str, most: int | None = None) -> tuple[int, ...]:
         return tuple(response.encode())
 
     def token_bytes(self, token: int) -> bytes:
         return bytes([token])
+
+    longest_token = 1
 
     def stream(self) -> RecordedDecoder:
         return RecordedDecoder()
@@ -76,6 +80,10 @@ class RecordedDecoder:
         except UnicodeDecodeError:
             return ""
         self._held = b""
+        return text
+
+    def flush(self) -> str:
+        text, self._held = self._held.decode(errors="replace"), b""
         return text
 
 

@@ -86,3 +86,17 @@ def test_what_was_held_back_stays_unsaid_when_judged() -> None:
     assert choice.push(Step(ASK, token, None, TokenLogprobs(token, -1.0, ()))) is None
     assert choice.push(Step(ASK, finish="judged")) == Piece(0, "", (), "refused")
     assert choice.n_tokens == 1
+
+
+def test_a_character_that_is_cut_is_shown_at_the_end() -> None:
+    """Its half as U+FFFD, as whoever decodes all tokens has it."""
+    choice = Choice(0, CODEC.stream(), ["b"], 0)
+    shown = [choice.push(Step(ASK, token)) for token in b"a\xe9\x9b"[:2]]
+    last = choice.push(Step(ASK, 0x9B, "length"))
+    assert shown == [Piece(0, "a"), None]
+    assert last == Piece(0, "\ufffd", ending="length")
+
+
+def test_a_stop_text_is_found_in_what_is_held_to_the_end() -> None:
+    choice = Choice(0, CODEC.stream(), ["\ufffd"], 0)
+    assert choice.push(Step(ASK, 0xE9, "length")) == Piece(0, "", ending="stop")

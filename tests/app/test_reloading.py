@@ -15,7 +15,7 @@ from starlette.testclient import TestClient
 
 from app.loading import Guard, start
 from app.main import create_app
-from app.routes.admin import require_admin
+from app.security import require_admin
 from app.settings import Settings
 from detector import artifact as artifacts
 from detector.artifact import Artifact

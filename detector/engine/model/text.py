@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import codecs
 from collections.abc import Sequence
 
 from jinja2 import TemplateError
-from tokenizers.decoders import DecodeStream
 from transformers import PreTrainedTokenizerFast
 
 from detector.backend import Message, RenderedQuestion
@@ -15,6 +15,9 @@ from detector.errors import CheckpointError, InvalidRequestError
 
 CHAT = "chat"
 """The template name that stands for the tokenizer's own chat template."""
+
+_BLOCK = 8
+"""Characters for each token that there is room for; ordinary text has four or five."""
 
 
 class Text:
@@ -77,13 +80,15 @@ class Text:
                 return RenderedQuestion(ids, (own[0], own[-1] + 1))
         return RenderedQuestion(ids, (0, len(ids)))
 
-    def encode_conversation(self, messages: Sequence[Message]) -> tuple[int, ...]:
-        """Messages with `role` and `content`, ready for the response.
+    def encode_conversation(
+        self, messages: Sequence[Message], most: int | None = None
+    ) -> tuple[int, ...]:
+        """Messages with `role` and `content`, ready for the response; where they are over `most`
+        tokens, perhaps only the first of these.
 
         Raises InvalidRequestError when the chat template refuses them.
         """
-        rendered = self._rendered(messages)
-        return tuple(self._tokenizer.encode(rendered, add_special_tokens=self.template != CHAT))
+        return self._encode(self._rendered(messages), most, special=self.template != CHAT)
 
     def _rendered(self, messages: Sequence[Message]) -> str:
         if self.template != CHAT:
@@ -113,18 +118,38 @@ class Text:
                 parts.append(message["content"] + "\n\n")
         return "".join(parts)
 
-    def encode_response(self, response: str) -> tuple[int, ...]:
-        return tuple(self._tokenizer.encode(response, add_special_tokens=False))
+    def encode_response(self, response: str, most: int | None = None) -> tuple[int, ...]:
+        """Where it is over `most` tokens, perhaps only the first of these."""
+        return self._encode(response, most, special=False)
+
+    def _encode(self, text: str, most: int | None, *, special: bool) -> tuple[int, ...]:
+        """A long text is tried block by block, so that one that is far over costs little: a cut
+        through a token makes no more of it than it has characters.
+        """
+        if most is not None and len(text) > _BLOCK * most:
+            start: list[int] = []
+            over = most
+            for place in range(0, len(text), _BLOCK * most):
+                block = text[place : place + _BLOCK * most]
+                start += self._tokenizer.encode(block, add_special_tokens=False)
+                over += self.longest_token
+                if len(start) > over:
+                    return tuple(start)
+        return tuple(self._tokenizer.encode(text, add_special_tokens=special))
 
     def decode(self, ids: Sequence[int]) -> str:
-        return str(self._tokenizer.decode(list(ids), skip_special_tokens=True))
+        return self._tokenizer.backend_tokenizer.decode(list(ids), skip_special_tokens=True)
 
     def token_bytes(self, token: int) -> bytes:
         """What one token stands for, which need not be whole characters."""
         return self._token_bytes.of(token)
 
+    @property
+    def longest_token(self) -> int:
+        return self._token_bytes.longest
+
     def stream(self) -> TextStream:
-        return TextStream(self._tokenizer)
+        return TextStream(self._tokenizer, self._token_bytes)
 
 
 def _user(content: str) -> list[Message]:
@@ -150,12 +175,43 @@ def _n_equal(one: str, other: str) -> int:
 
 
 class TextStream:
-    """Turns one response's tokens into text as they come, never half a character."""
+    """Turns one response's tokens into text as they come, never half a character.
 
-    def __init__(self, tokenizer: PreTrainedTokenizerFast) -> None:
-        self._tokenizer = tokenizer.backend_tokenizer
-        self._decoder = DecodeStream(skip_special_tokens=True)
+    The pieces join to what the tokenizer decodes all tokens to. It decodes a run of single bytes
+    as a whole, and to nothing but U+FFFD if any of it is no UTF-8, so that text waits for the
+    run's end.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerFast, token_bytes: TokenBytes) -> None:
+        self._decode = tokenizer.backend_tokenizer.decode
+        self._piece_of = tokenizer.backend_tokenizer.id_to_token
+        self._token_bytes = token_bytes
+        added = tokenizer.added_tokens_decoder
+        self._unseen = {token for token, said in added.items() if said.special}
+        self._utf8 = codecs.getincrementaldecoder("utf-8")("replace")
+        # What is held is decoded after the tokens shown last: a decoder may write the first
+        # token of a text otherwise.
+        self._shown: list[int] = []
+        self._held: list[int] = []
 
     def push(self, token: int) -> str:
         """The text that is complete now that `token` has come, possibly empty."""
-        return self._decoder.step(self._tokenizer, token) or ""
+        if token in self._unseen or self._piece_of(token) is None:
+            return ""
+        self._held.append(token)
+        return "" if self._may_change(token) else self.flush()
+
+    def flush(self) -> str:
+        """What is held back, once no token will come; half a character is U+FFFD."""
+        before = self._decode(self._shown, skip_special_tokens=True) if self._shown else ""
+        text = self._decode([*self._shown, *self._held], skip_special_tokens=True)[len(before) :]
+        self._shown = self._held if text else self._shown + self._held
+        self._held = []
+        return text
+
+    def _may_change(self, token: int) -> bool:
+        """Whether tokens to come could change how those held are written."""
+        if self._token_bytes.is_byte_level:
+            self._utf8.decode(self._token_bytes.of(token))
+            return bool(self._utf8.getstate()[0])
+        return self._token_bytes.is_single_byte(token)
