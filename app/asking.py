@@ -70,6 +70,7 @@ class Asking:
         question = self._question(messages)
         exclusions = self._exclusions(messages, sampling, max_tokens)
         group = self._group(asked, body.trajguard.fields)
+        refuse = mode == "refuse"
         first = Ask(
             prompt,
             max_tokens=max_tokens,
@@ -80,9 +81,9 @@ class Asking:
             timeout_seconds=min(
                 self._settings.timeout_seconds, _or(body.trajguard.timeout_seconds, math.inf)
             ),
+            refusable=refuse and exclusions.prompt is None,
         )
         asks = (first, *(_another(first, index) for index in range(1, n)))
-        refuse = mode == "refuse"
         return Asked(asks, tuple(Judgement(group, exclusions, refuse) for _ in asks), mode)
 
     def score(self, body: ScoreRequest) -> Asked:

@@ -40,7 +40,9 @@ _ECHOED_TEXTS = {"role", "mode", "type"}
 
 
 class NotReadyError(TrajGuardError):
-    """The model and artifact are not loaded, or do not match."""
+    """Nothing is served: model and artifact are not loaded or do not match, or the service
+    drains, or its engine is dead.
+    """
 
     code = "not_ready"
 
@@ -85,7 +87,10 @@ def _response(
 def _on_trajguard_error(_: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, TrajGuardError)
     status = status_of(error)
-    return _response(status, body_of(error), _RETRY.get(status))
+    headers = dict(_RETRY.get(status, {}))
+    if isinstance(error, CapacityError) and error.retry_after_seconds is not None:
+        headers["Retry-After"] = str(error.retry_after_seconds)
+    return _response(status, body_of(error), headers)
 
 
 def _on_validation_error(request: Request, error: Exception) -> JSONResponse:

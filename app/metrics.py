@@ -77,7 +77,7 @@ class Metrics:
             registry=self.registry,
         )
         self.ready = Gauge(
-            "trajguard_ready", "1 once model and artifact serve, else 0.", registry=self.registry
+            "trajguard_ready", "1 while requests are taken, else 0.", registry=self.registry
         )
         self.threshold = Gauge(
             "trajguard_threshold", "Score above which a question is OOD.", registry=self.registry
@@ -104,7 +104,7 @@ class Metrics:
         self.artifact.info(
             {"id": loaded.artifact_id, "scope": manifest.scope, "model": manifest.model_name}
         )
-        self.ready.set(1)
+        self.ready.set_function(lambda: loaded.engine.unready is None)
 
     def judged(self, event: Judged) -> None:
         """Count what came of a request."""

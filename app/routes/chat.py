@@ -17,7 +17,7 @@ from pydantic import BaseModel
 from app.chat.choice import Piece
 from app.chat.generation import Generation
 from app.errors import body_of
-from app.routes.dependencies import JudgedEvent, Ready, RequestId
+from app.routes.dependencies import Admitting, JudgedEvent, RequestId
 from app.routes.leaving import LEFT, EventStream, drained, unless_disconnected
 from app.wire.openai import ChatCompletion, ChatRequest
 from app.writing.openai import ChatWriter
@@ -32,7 +32,11 @@ router = APIRouter()
     responses={200: {"content": {"text/event-stream": {}}}},
 )
 async def chat_completions(
-    body: ChatRequest, request: Request, loaded: Ready, judged: JudgedEvent, request_id: RequestId
+    body: ChatRequest,
+    request: Request,
+    loaded: Admitting,
+    judged: JudgedEvent,
+    request_id: RequestId,
 ) -> Response:
     """Answer a conversation, guarded."""
     asked = loaded.asking.chat(body)

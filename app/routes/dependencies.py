@@ -31,6 +31,13 @@ def _loaded(request: Request) -> Loaded:
     return state_of(request).loading.loaded
 
 
+def _loaded_with_room(request: Request) -> Loaded:
+    """Before the body is validated, which costs more than a refusal should."""
+    loaded = _loaded(request)
+    loaded.engine.require_room()
+    return loaded
+
+
 def _metrics(request: Request) -> Metrics:
     return state_of(request).metrics
 
@@ -45,6 +52,7 @@ def _request_id(request: Request) -> str:
 
 
 Ready = Annotated[Loaded, Depends(_loaded)]
+Admitting = Annotated[Loaded, Depends(_loaded_with_room)]
 AppMetrics = Annotated[Metrics, Depends(_metrics)]
 JudgedEvent = Annotated[Callable[[Judged], None], Depends(_judged)]
 RequestId = Annotated[str, Depends(_request_id)]

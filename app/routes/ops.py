@@ -15,12 +15,14 @@ router = APIRouter()
 _NOT_READY: dict[int | str, dict[str, Any]] = {503: {"model": ErrorBody, "description": "not yet"}}
 
 
+@router.head("/health", include_in_schema=False)
 @router.get("/health")
 async def health() -> dict[str, str]:
     """The process is alive."""
     return {"status": "HEALTHY"}
 
 
+@router.head("/readyz", include_in_schema=False)
 @router.get("/readyz", responses=_NOT_READY)
 async def readyz(loaded: Ready) -> dict[str, Any]:
     """Model and artifact are loaded and match: what is in force."""
@@ -46,6 +48,7 @@ async def models(loaded: Ready) -> ModelList:
     return ModelList(data=[Model(id=loaded.model_id, created=loaded.started)])
 
 
+@router.head("/metrics", include_in_schema=False)
 @router.get("/metrics")
 async def metrics(shown: AppMetrics, accept: Annotated[str | None, Header()] = None) -> Response:
     """For Prometheus."""

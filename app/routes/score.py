@@ -6,7 +6,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
 
 from app.chat.generation import Generation
-from app.routes.dependencies import JudgedEvent, Ready, RequestId
+from app.routes.dependencies import Admitting, JudgedEvent, RequestId
 from app.routes.leaving import LEFT, drained, unless_disconnected
 from app.wire.score import ScoreRequest, ScoreResponse
 from app.writing.verdict import score_verdict
@@ -16,7 +16,11 @@ router = APIRouter()
 
 @router.post("/v1/score", response_model=ScoreResponse)
 async def score(
-    body: ScoreRequest, request: Request, loaded: Ready, judged: JudgedEvent, request_id: RequestId
+    body: ScoreRequest,
+    request: Request,
+    loaded: Admitting,
+    judged: JudgedEvent,
+    request_id: RequestId,
 ) -> Response:
     """Judge the prompt, and the response if one is given, by one teacher-forced pass."""
     asked = loaded.asking.score(body)

@@ -26,7 +26,8 @@ from detector.backend import (
     TokenLogprobs,
 )
 from detector.engine.run import Run
-from detector.engine.schedule import Chunk, Decode, Prefill, Schedule
+from detector.engine.schedule import Schedule
+from detector.engine.work import Chunk, Decode, Prefill, Resume
 from detector.judge import Judge
 from detector.manifest import Context, Fingerprint, LookManifest, Manifest, Splits
 from detector.trajectory import END, Look, in_order, look_name, looks_due, parse_look, stage
@@ -131,6 +132,7 @@ class RecordedBackend:
         n_slots: int,
         max_length: int,
         max_queue: int,
+        max_queue_tokens: int,
         clock: Callable[[], float],
     ) -> None:
         self._observer = observer
@@ -142,6 +144,7 @@ class RecordedBackend:
             n_slots=n_slots,
             max_length=max_length,
             max_queue=max_queue,
+            max_queue_tokens=max_queue_tokens,
             prefill_tokens=64,
             alone=False,
             n_tokens=256,
@@ -178,6 +181,10 @@ class RecordedBackend:
                         self._emit(run, refused=run in ended)
                     elif run in ended:
                         self._end(run, "judged")
+            case Resume(runs):
+                self._schedule.start(runs)
+                for run in runs:
+                    self._emit(run, refused=False)
             case Chunk(row, _, stop):
                 row.run.n_cached = stop
                 if stop == len(row.ids):
@@ -279,6 +286,7 @@ def recorded_app(
             n_slots=settings.n_slots,
             max_length=settings.max_length,
             max_queue=settings.max_queue,
+            max_queue_tokens=settings.max_queue_tokens,
             clock=clock,
         )
         written = recorded_manifest(

@@ -8,7 +8,8 @@ import pytest
 
 from detector.backend import Ask, RenderedQuestion
 from detector.engine.run import Run
-from detector.engine.schedule import Chunk, Decode, Freed, Prefill, Schedule
+from detector.engine.schedule import Schedule
+from detector.engine.work import Chunk, Decode, Freed, Prefill
 from detector.errors import CapacityError, InvalidRequestError, PromptTooLongError
 from detector.trajectory import PROMPT
 
@@ -18,6 +19,7 @@ def schedule(**options: Any) -> Schedule:
         "n_slots": 2,
         "max_length": 100,
         "max_queue": 8,
+        "max_queue_tokens": 1000,
         "prefill_tokens": 20,
         "alone": False,
         "n_tokens": 256,
