@@ -25,16 +25,18 @@ class RetryAfter:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._lock = threading.Lock()
-        # Of the requests that ended last: at how many seconds of work. Idle time says nothing.
+        # Of the last steps that ended any: at how many seconds of work, and how many. Idle time
+        # says nothing.
         self._worked_seconds = 0.0
-        self._ended: deque[float] = deque([0.0], maxlen=_N_REMEMBERED)
+        self._ended: deque[tuple[float, int]] = deque([(0.0, 0)], maxlen=_N_REMEMBERED)
         self._last_return = -math.inf
 
     def worked(self, seconds: float, n_ended: int) -> None:
         """The engine has worked so long, and so many requests have ended by it."""
         with self._lock:
             self._worked_seconds += seconds
-            self._ended.extend([self._worked_seconds] * n_ended)
+            if n_ended:
+                self._ended.append((self._worked_seconds, n_ended))
 
     def seconds(self, n_waiting: int) -> int:
         """For the client refused now, while so many requests wait."""
@@ -46,5 +48,6 @@ class RetryAfter:
             return max(LEAST_SECONDS, math.ceil(at - now))
 
     def _seconds_a_request(self) -> float:
-        n = len(self._ended) - 1
-        return (self._worked_seconds - self._ended[0]) / n if n else 0.0
+        (since, _), *others = self._ended
+        n = sum(n_ended for _, n_ended in others)
+        return (self._worked_seconds - since) / n if n else 0.0

@@ -19,9 +19,7 @@ from detector.backend import (
     Ask,
     Capacity,
     Finish,
-    Message,
     Observer,
-    RenderedQuestion,
     Step,
     TokenLogprobs,
 )
@@ -32,6 +30,7 @@ from detector.judge import Judge
 from detector.manifest import Context, Fingerprint, LookManifest, Manifest, Splits
 from detector.trajectory import END, Look, in_order, look_name, looks_due, parse_look, stage
 from detector.verdict import LookScore, Verdict
+from tests.app.recorded_codec import RecordedCodec
 
 if TYPE_CHECKING:
     from detector.detector import Detector
@@ -42,42 +41,6 @@ RESPONSE = "Tove has 18 eggs, which is 12 fewer than 30."
 
 Scores = Callable[[Ask, Look], float]
 """The standardised score of a request at a look."""
-
-
-class RecordedCodec:
-    """A byte a token; a prompt is the contents of its messages, a line each, and a question
-    the user's turns, a blank line between them.
-    """
-
-    def encode_question(self, turns: Sequence[str]) -> RenderedQuestion:
-        tokens = tuple("\n\n".join(turns).encode())
-        return RenderedQuestion(tokens, (len(tokens) - len(turns[-1].encode()), len(tokens)))
-
-    def encode_conversation(self, messages: Sequence[Message]) -> tuple[int, ...]:
-        return tuple("\n".join(message["content"] for message in messages).encode())
-
-    def encode_response(self, response: str) -> tuple[int, ...]:
-        return tuple(response.encode())
-
-    def token_bytes(self, token: int) -> bytes:
-        return bytes([token])
-
-    def stream(self) -> RecordedDecoder:
-        return RecordedDecoder()
-
-
-class RecordedDecoder:
-    def __init__(self) -> None:
-        self._held = b""
-
-    def push(self, token: int) -> str:
-        self._held += bytes([token])
-        try:
-            text = self._held.decode()
-        except UnicodeDecodeError:
-            return ""
-        self._held = b""
-        return text
 
 
 @dataclass(frozen=True)
@@ -261,7 +224,7 @@ def in_scope(ask: Ask, look: Look) -> float:
     return 0.0
 
 
-def recorded_app(
+def recorded_load(
     *,
     looks: Sequence[str] = ("prompt", "4"),
     scores: Scores = in_scope,
@@ -270,9 +233,8 @@ def recorded_app(
     groups: Mapping[str, float] | None = None,
     clock: Callable[[], float] = time.monotonic,
     manifest: Mapping[str, Any] | None = None,
-    **settings: object,
-) -> FastAPI:
-    """An application over a recorded backend, calibrated as `context` says."""
+) -> Callable[[Settings], Loaded]:
+    """What loads a recorded backend, calibrated as `context` says."""
     parsed = [parse_look(look) for look in looks]
     detector = RecordedDetector(tuple(map(_FittedLook, parsed)), groups=groups or {})
 
@@ -295,7 +257,36 @@ def recorded_app(
         codec = RecordedCodec()
         return Loaded.of(settings, "recorded-id", written, judge, codec, backend, "recorded")
 
-    return create_app(Settings.model_validate({"max_length": 512, **settings}), load=load)
+    return load
+
+
+def recorded_settings(**settings: object) -> Settings:
+    return Settings.model_validate({"max_length": 512, **settings})
+
+
+def recorded_app(
+    *,
+    looks: Sequence[str] = ("prompt", "4"),
+    scores: Scores = in_scope,
+    response: str = RESPONSE,
+    context: Context | None = None,
+    groups: Mapping[str, float] | None = None,
+    clock: Callable[[], float] = time.monotonic,
+    manifest: Mapping[str, Any] | None = None,
+    engine_died: Callable[[], None] = lambda: None,
+    **settings: object,
+) -> FastAPI:
+    """An application over a recorded backend, calibrated as `context` says."""
+    load = recorded_load(
+        looks=looks,
+        scores=scores,
+        response=response,
+        context=context,
+        groups=groups,
+        clock=clock,
+        manifest=manifest,
+    )
+    return create_app(recorded_settings(**settings), load=load, engine_died=engine_died)
 
 
 def ticking() -> Callable[[], float]:
