@@ -45,15 +45,13 @@ class Running:
             self.backend.step = stepped
             return loaded
 
-        self.server = Server(recorded_settings(port=0, **settings), gated)
-        startup = self.server.startup
+        class Told(Server):
+            async def startup(self, sockets: Any = None) -> None:
+                await super().startup(sockets)
+                await self.app.state.trajguard.loading.ended.wait()
+                ready.set()
 
-        async def started(sockets: Any = None) -> None:
-            await startup(sockets)
-            await self.server.app.state.trajguard.loading.ended.wait()
-            ready.set()
-
-        self.server.startup = started  # type: ignore[method-assign]
+        self.server = Told(recorded_settings(port=0, **settings), gated)
         self.thread = threading.Thread(target=self.server.run)
         self.thread.start()
         assert ready.wait(timeout=60)
@@ -115,9 +113,12 @@ def test_a_request_that_has_not_begun_when_time_is_up_is_told_by_its_status() ->
             submitted.set()
 
         served.backend.submit = watched
-        interrupting = threading.Thread(
-            target=lambda: submitted.wait() and served.server.handle_exit(signal.SIGTERM, None)
-        )
+
+        def interrupt() -> None:
+            submitted.wait()
+            served.server.handle_exit(signal.SIGTERM, None)
+
+        interrupting = threading.Thread(target=interrupt)
         interrupting.start()
         error_of(served.client.post(CHAT, json={**ASKED, "stream": True}), 503)
         interrupting.join()
