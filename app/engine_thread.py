@@ -34,6 +34,7 @@ _STOPPED = "the service is shutting down: try again on another replica"
 _ENDED_WELL = {"stop", "length", "judged", "traced"}
 _WATCH_SECONDS = 0.25
 _DRAIN_SECONDS = 0.05
+_STOP_SECONDS = 5.0
 
 
 class EngineThread:
@@ -130,7 +131,7 @@ class EngineThread:
             self._stopping = True
             self._wake.notify()
         if self._dead is None:
-            self._thread.join(self._step_timeout_seconds)
+            self._thread.join(min(_STOP_SECONDS, self._step_timeout_seconds))
         if self._thread.is_alive():
             self._die("its last step does not end")
         elif self._dead is None:

@@ -110,7 +110,7 @@ class Settings(BaseSettings):
         description="time of one step of the engine after which it is taken for dead",
     )
     drain_seconds: float = Field(
-        default=25,
+        default=20,
         ge=0,
         allow_inf_nan=False,
         description="time that requests under way have to end after SIGTERM",

@@ -10,7 +10,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 import httpx2
 import pytest
@@ -35,7 +35,7 @@ class Running:
 
         def gated(settings: Settings) -> Loaded:
             loaded = load(settings)
-            self.backend: Any = loaded.engine._backend
+            self.backend = cast("Any", loaded.engine._backend)
             step, self._n_left = self.backend.step, n_steps
 
             def stepped() -> list[Step]:
