@@ -28,7 +28,7 @@ from detector.engine.work import Chunk, Decode, Freed, Prefill, Resume
 from detector.errors import CapacityError, InvalidRequestError
 from detector.trajectory import Look
 
-_AHEAD_SHARE = 4
+_AHEAD_SHARE = 2
 """What part of the budget judging ahead has while others run."""
 _KEPT_SLOTS = 2
 """Prompts that wait keep no more positions than so many slots hold."""

@@ -71,13 +71,13 @@ def test_a_question_apart_is_judged_ahead_and_the_prompt_prefilled_in_its_turn()
 
 def test_judging_ahead_takes_a_part_of_the_budget_but_for_one_prompt_by_itself() -> None:
     plan, _ = occupied(prefill_tokens=40)
-    plan.add([ask(n, refusable=True) for n in (5, 5, 5, 40, 41)])
+    plan.add([ask(n, refusable=True) for n in (5, 5, 5, 5, 5, 40, 41)])
     counts = []
     while isinstance(work := plan.next(), Prefill):
         counts.append([len(row.ids) for row in work.rows])
         assert isinstance(plan.next(), Decode)
-    # Two of 5 are a quarter of 40; the one of 41 would be prefilled in chunks, in its turn.
-    assert counts == [[5, 5], [5], [40]]
+    # Four of 5 are half of 40; the one of 41 would be prefilled in chunks, in its turn.
+    assert counts == [[5] * 4, [5], [40]]
 
 
 def test_prompts_are_kept_as_far_as_there_is_room_for_them() -> None:
