@@ -68,9 +68,8 @@ class Asking:
                 param="min_tokens",
             )
         question = self._question(messages)
-        exclusions = self._exclusions(messages, sampling, max_tokens)
+        exclusions = self._exclusions(messages, sampling, max_tokens, body.stop_texts)
         group = self._group(asked, body.trajguard.fields)
-        refuse = mode == "refuse"
         first = Ask(
             prompt,
             max_tokens=max_tokens,
@@ -81,10 +80,10 @@ class Asking:
             timeout_seconds=min(
                 self._settings.timeout_seconds, _or(body.trajguard.timeout_seconds, math.inf)
             ),
-            refusable=refuse and exclusions.prompt is None,
+            refusable=mode == "refuse" and exclusions.prompt is None,
         )
         asks = (first, *(_another(first, index) for index in range(1, n)))
-        return Asked(asks, tuple(Judgement(group, exclusions, refuse) for _ in asks), mode)
+        return Asked(asks, tuple(self._judgement(group, exclusions, mode) for _ in asks), mode)
 
     def score(self, body: ScoreRequest) -> Asked:
         """A prompt and its response, if there is one, to read. Raises InvalidRequestError."""
@@ -95,7 +94,7 @@ class Asking:
         question = self._question(messages)
         # A response made elsewhere may have ended by itself, or been cut at its length.
         length = max(len(response), self._context.max_tokens)
-        exclusions = self._exclusions(messages, self._context.sampling, length)
+        exclusions = self._exclusions(messages, self._context.sampling, length, ())
         ask = Ask(
             prompt,
             sampling=self._context.sampling,
@@ -103,8 +102,15 @@ class Asking:
             response=response,
             timeout_seconds=self._settings.timeout_seconds,
         )
-        judgement = Judgement(self._group(asked, body.fields), exclusions)
-        return Asked((ask,), (judgement,), self._settings.mode)
+        mode = self._settings.mode
+        judgement = self._judgement(self._group(asked, body.fields), exclusions, mode)
+        return Asked((ask,), (judgement,), mode)
+
+    def _judgement(self, group: str | None, exclusions: Exclusions, mode: Mode) -> Judgement:
+        """What is to come of a request: nothing ends one but in mode "refuse"."""
+        refuse = mode == "refuse"
+        closed = self._settings.fails_closed if refuse else frozenset[str]()
+        return Judgement(group, exclusions, refuse, closed)
 
     def _require_served(self, body: ChatRequest) -> int:
         """The number of choices, once all is known to be served that costs nothing to know."""
@@ -146,7 +152,11 @@ class Asking:
         return judged_question(self._codec, self._context.judged, messages, self._max_length)
 
     def _exclusions(
-        self, messages: Sequence[Message], sampling: Sampling, max_tokens: int
+        self,
+        messages: Sequence[Message],
+        sampling: Sampling,
+        max_tokens: int,
+        stop_texts: Sequence[str],
     ) -> Exclusions:
         """Which looks the calibration says nothing of."""
         if self._settings.uncalibrated == "include":
@@ -161,6 +171,9 @@ class Asking:
             response = response or "the sampling was not calibrated"
         if max_tokens != self._context.max_tokens:
             end = f"max_tokens was calibrated at {self._context.max_tokens}"
+        elif stop_texts:
+            # One that is not met matters too: of all responses those are left that never say it.
+            end = "stop texts were not calibrated"
         return Exclusions(prompt, response, end)
 
     def _group(self, asked: str, fields: dict[str, str]) -> str | None:

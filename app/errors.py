@@ -47,7 +47,19 @@ class NotReadyError(TrajGuardError):
     code = "not_ready"
 
 
-_STATUS[NotReadyError] = 503
+class ReloadError(TrajGuardError):
+    """Another artifact was asked for and cannot be served; the one in force stays so."""
+
+    code = "reload_refused"
+
+
+class ForbiddenError(TrajGuardError):
+    """Who asks may not."""
+
+    code = "forbidden"
+
+
+_STATUS |= {NotReadyError: 503, ReloadError: 409, ForbiddenError: 403}
 
 
 class ErrorDetail(BaseModel):

@@ -38,8 +38,10 @@ def log_judged(event: Judged) -> None:
     verdict = event.verdict
     if verdict is None:
         return
-    log.info(
-        "%s decision=%s mode=%s stage=%s score=%s p=%s tokens=%d+%d",
+    failures = {look.failure for look in verdict.failures}
+    log.log(
+        logging.WARNING if failures else logging.INFO,
+        "%s decision=%s mode=%s stage=%s score=%s p=%s tokens=%d+%d%s",
         event.request_id,
         event.decision or event.error,
         event.mode,
@@ -48,4 +50,5 @@ def log_judged(event: Judged) -> None:
         verdict.p_value if verdict.p_value is None else f"{verdict.p_value:.4f}",
         event.n_prompt,
         event.n_response,
+        f" failure={', '.join(sorted(map(str, failures)))}" if failures else "",
     )

@@ -9,7 +9,8 @@ import asyncio
 import logging
 import os
 import time
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from app.asking import Asking
@@ -18,17 +19,33 @@ from app.errors import NotReadyError
 from app.settings import Settings
 from app.steps import Steps
 from detector.backend import Backend, Codec
-from detector.errors import CheckpointError
+from detector.errors import ArtifactMismatchError, CheckpointError
 from detector.judge import Judge
 from detector.manifest import Manifest
+from detector.trajectory import in_order, look_name
 
 if TYPE_CHECKING:
     from app.asking import Asked
     from detector.artifact import Artifact
     from detector.detector import Detector
     from detector.engine.model.checkpoint import Checkpoint
+    from detector.trajectory import Look
 
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Guard:
+    """What an artifact brings to the model that it was calibrated for."""
+
+    artifact_id: str
+    manifest: Manifest
+    detector: Detector
+    codec: Codec
+
+    @property
+    def looks(self) -> frozenset[Look]:
+        return frozenset(fitted.look for fitted in self.detector.looks)
 
 
 @dataclass(frozen=True)
@@ -36,7 +53,8 @@ class Loaded:
     """What a ready application holds. `stop` ends its engine's thread.
 
     `model_id` is the name that clients see: never a path of the machine. `started` is in
-    seconds of Unix time.
+    seconds of Unix time. `looks` are those that the engine takes. `read_guard` reads the
+    artifact that the settings name as it is now, and raises as `load` does.
     """
 
     settings: Settings
@@ -49,17 +67,18 @@ class Loaded:
     asking: Asking
     engine: EngineThread
     started: int
+    looks: frozenset[Look]
+    read_guard: Callable[[], Guard]
 
     @classmethod
     def of(
         cls,
         settings: Settings,
-        artifact_id: str,
-        manifest: Manifest,
+        guard: Guard,
         judge: Judge,
-        codec: Codec,
         backend: Backend,
         model_name: str,
+        read_guard: Callable[[], Guard],
     ) -> Loaded:
         """Start the thread of a backend whose observer is `judge.observe`."""
         model_id = os.path.basename(model_name.rstrip("/")) or model_name  # noqa: PTH119
@@ -68,20 +87,45 @@ class Loaded:
         engine.start()
         return cls(
             settings=settings,
-            artifact_id=artifact_id,
-            manifest=manifest,
-            detector=judge.detector,
+            artifact_id=guard.artifact_id,
+            manifest=guard.manifest,
+            detector=guard.detector,
             model_id=model_id,
-            codec=codec,
+            codec=guard.codec,
             judge=judge,
-            asking=Asking(settings, manifest, codec, model_id, max_length),
+            asking=Asking(settings, guard.manifest, guard.codec, model_id, max_length),
             engine=engine,
             started=int(time.time()),
+            looks=guard.looks,
+            read_guard=read_guard,
+        )
+
+    def under(self, guard: Guard) -> Loaded:
+        """The same model behind another guard. Raises ArtifactMismatchError when that judges
+        looks that the running engine does not take.
+        """
+        if missing := guard.looks - self.looks:
+            names = [", ".join(map(look_name, in_order(looks))) for looks in (missing, self.looks)]
+            raise ArtifactMismatchError(
+                f"the artifact judges at {names[0]}, and the running engine takes the looks "
+                f"{names[1]}: restart the service to serve it",
+                param="artifact",
+            )
+        max_length = self.engine.capacity().max_length
+        asking = Asking(self.settings, guard.manifest, guard.codec, self.model_id, max_length)
+        return replace(
+            self,
+            artifact_id=guard.artifact_id,
+            manifest=guard.manifest,
+            detector=guard.detector,
+            codec=guard.codec,
+            asking=asking,
         )
 
     def submit(self, asked: Asked) -> Steps:
         """Have it generated and judged. Raises as `EngineThread.submit` does."""
         for ask, judgement in zip(asked.asks, asked.judgements, strict=True):
+            judgement.detector = self.detector
             self.judge.watch(ask, judgement)
         return self.engine.submit(asked.asks)
 
@@ -138,25 +182,50 @@ def start(settings: Settings, artifact: Artifact, checkpoint: Checkpoint) -> Loa
     the model.
     """
     from detector.engine.engine import Engine
-    from detector.engine.model.text import Text
     from detector.engine.self_test import self_test
 
-    manifest = artifact.manifest
-    manifest.require(checkpoint.fingerprint, checkpoint.name)
-    detector = artifact.detector.at(
-        settings.alpha or artifact.detector.alpha,
-        settings.guarantee or artifact.detector.guarantee,
-    ).to(checkpoint.model.device)
-    codec = Text(checkpoint.tokenizer, manifest.context.template, manifest.context.text)
+    guard = guard_of(settings, artifact, checkpoint)
     self_test(checkpoint)
-    judge = Judge(detector)
+    judge = Judge(guard.detector)
     engine = Engine(
         checkpoint,
-        looks=judge.looks,
+        looks=guard.looks,
         observer=judge.observe,
         n_slots=settings.n_slots,
         max_length=settings.max_length,
         max_queue=settings.max_queue,
         max_queue_tokens=settings.max_queue_tokens,
     )
-    return Loaded.of(settings, artifact.id, manifest, judge, codec, engine, checkpoint.name)
+
+    def read_guard() -> Guard:
+        from detector import artifact as artifacts
+
+        return guard_of(settings, artifacts.load(settings.artifact), checkpoint)
+
+    return Loaded.of(settings, guard, judge, engine, checkpoint.name, read_guard)
+
+
+def guard_of(settings: Settings, artifact: Artifact, checkpoint: Checkpoint) -> Guard:
+    """An artifact, as the settings want it, on the device of its model.
+
+    Raises ArtifactMismatchError when it is not the model's, TooFewQuestionsError when it cannot
+    keep the alpha asked for.
+    """
+    from detector.engine.model.text import Text
+
+    manifest = artifact.manifest
+    manifest.require(checkpoint.fingerprint, checkpoint.name)
+    detector = detector_of(settings, artifact).to(checkpoint.model.device)
+    codec = Text(checkpoint.tokenizer, manifest.context.template, manifest.context.text)
+    return Guard(artifact.id, manifest, detector, codec)
+
+
+def detector_of(settings: Settings, artifact: Artifact) -> Detector:
+    """An artifact's detector at the alpha and guarantee that the settings ask for, if any.
+
+    Raises TooFewQuestionsError when it cannot keep them.
+    """
+    return artifact.detector.at(
+        settings.alpha or artifact.detector.alpha,
+        settings.guarantee or artifact.detector.guarantee,
+    )

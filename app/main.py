@@ -21,7 +21,8 @@ from app.judging import Judged, log_judged
 from app.loading import Loaded, Loading, load
 from app.metrics import Metrics
 from app.middleware import BodyLimit, RequestLog
-from app.routes import chat, ops, score
+from app.reloading import Reloading
+from app.routes import admin, chat, ops, score
 from app.routes.dependencies import State
 from app.settings import Settings
 from detector.errors import TrajGuardError
@@ -39,6 +40,7 @@ def create_app(
     """
     metrics = Metrics()
     loading = Loading()
+    reloading = Reloading(loading, metrics)
 
     def judged(event: Judged) -> None:
         metrics.judged(event)
@@ -76,6 +78,7 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        reloading.listen()
         background = asyncio.create_task(load_in_background())
         try:
             yield
@@ -103,11 +106,12 @@ def create_app(
         description="An out-of-distribution guard for math questions to language models.",
         lifespan=lifespan,
     )
-    app.state.trajguard = State(loading, metrics, judged)
+    app.state.trajguard = State(loading, metrics, judged, reloading)
     errors.install(app)
     app.add_middleware(BodyLimit)
     app.add_middleware(RequestLog, metrics=metrics)
     app.include_router(chat.router, responses=described)
     app.include_router(score.router, responses=described)
     app.include_router(ops.router)
+    app.include_router(admin.router)
     return app

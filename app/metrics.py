@@ -16,6 +16,8 @@ from detector.backend import Capacity
 _SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
 _P_VALUES = (0.001, 0.005, 0.01, 0.025, *(round(0.05 * step, 2) for step in range(1, 21)))
 STAGES = ("prompt", "response", "none")
+_POLICIES = {"fail_closed": "closed", "fail_open": "open"}
+"""The policy that a decision on a request that could not be judged came of."""
 
 
 class EngineOccupancy(Collector):
@@ -64,6 +66,13 @@ class Metrics:
             ["mode", "stage", "decision"],
             registry=self.registry,
         )
+        self.failures = Counter(
+            "trajguard_scoring_failures",
+            "Requests that could not be judged, by the stage that failed, and what became of "
+            "them: closed refused, open let go on.",
+            ["policy", "stage"],
+            registry=self.registry,
+        )
         self.p_values = Histogram(
             "trajguard_p_value",
             "Conformal p-values; uniform as long as the traffic is in distribution.",
@@ -88,23 +97,38 @@ class Metrics:
         self.artifact = Info(
             "trajguard_artifact", "The calibration artifact in force.", registry=self.registry
         )
+        self.reloads = Counter(
+            "trajguard_artifact_reloads",
+            "Times another artifact was asked for while serving, by what came of it.",
+            ["outcome"],
+            registry=self.registry,
+        )
+        for outcome in ("reloaded", "rolled_back", "refused"):
+            self.reloads.labels(outcome)
         for mode in MODES:
             for stage in STAGES:
                 for decision in DECISIONS:
                     self.decisions.labels(mode, stage, decision)
+        for policy in _POLICIES.values():
+            for stage in ("prompt", "response"):
+                self.failures.labels(policy, stage)
         for kind in ("prompt", "response"):
             self.tokens.labels(kind)
 
     def serve(self, loaded: Loaded) -> None:
         """Model and artifact are in force from now."""
         self.registry.register(EngineOccupancy(loaded.engine.capacity))
+        self.judge_by(loaded)
+        self.ready.set_function(lambda: loaded.engine.unready is None)
+
+    def judge_by(self, loaded: Loaded) -> None:
+        """Its artifact is in force from now."""
         self.threshold.set(loaded.detector.threshold)
         self.alpha.set(loaded.detector.alpha)
         manifest = loaded.manifest
         self.artifact.info(
             {"id": loaded.artifact_id, "scope": manifest.scope, "model": manifest.model_name}
         )
-        self.ready.set_function(lambda: loaded.engine.unready is None)
 
     def judged(self, event: Judged) -> None:
         """Count what came of a request."""
@@ -114,6 +138,9 @@ class Metrics:
             self.first_token_seconds.observe(event.first_token_seconds)
         if event.verdict is None or event.decision is None:
             return
-        self.decisions.labels(event.mode, event.verdict.stage or "none", event.decision).inc()
+        stage = event.verdict.stage or "none"
+        self.decisions.labels(event.mode, stage, event.decision).inc()
+        if event.decision in _POLICIES:
+            self.failures.labels(_POLICIES[event.decision], stage).inc()
         if event.verdict.p_value is not None:
             self.p_values.observe(event.verdict.p_value)

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Literal, get_args
 
 from detector.errors import InvalidRequestError
+from detector.trajectory import stage
 from detector.verdict import Verdict
 
 Mode = Literal["shadow", "flag", "refuse"]
 """shadow: count and log only. flag: tell the client. refuse: answer OOD questions with a
 refusal."""
 
-Decision = Literal["allow", "flag", "refuse", "undecided"]
+FailPolicy = Literal["closed", "open"]
+"""What becomes of a request that cannot be judged, in mode refuse. closed: it is refused.
+open: it goes on."""
+
+Decision = Literal["allow", "flag", "refuse", "undecided", "fail_closed", "fail_open"]
 DECISIONS: tuple[Decision, ...] = get_args(Decision)
 MODES: tuple[Mode, ...] = get_args(Mode)
 
@@ -32,8 +38,14 @@ def narrow(configured: Mode, requested: Mode | None) -> Mode:
     return requested
 
 
-def decide(verdict: Verdict, mode: Mode) -> Decision:
-    """What to do with a generation after this verdict."""
+def decide(verdict: Verdict, mode: Mode, fails_closed: Collection[str]) -> Decision:
+    """What to do with a generation after this verdict.
+
+    `fails_closed` are the stages, "prompt" and "response", whose failures refuse it.
+    """
+    if verdict.failures:
+        closed = any(stage(look.look) in fails_closed for look in verdict.failures)
+        return "fail_closed" if closed and mode == "refuse" else "fail_open"
     if verdict.is_ood is None:
         return "undecided"
     if not verdict.is_ood:

@@ -20,7 +20,7 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
-from app.policy import Mode
+from app.policy import FailPolicy, Mode
 from detector.engine.model.default_model import NAME
 from detector.errors import TrajGuardError
 from detector.verdict import Guarantee
@@ -55,9 +55,7 @@ def default_artifact() -> Path:
 class Settings(BaseSettings):
     """Every setting of the service, each TRAJGUARD_<NAME> in the environment."""
 
-    model_config = SettingsConfigDict(
-        env_prefix=PREFIX, extra="forbid", cli_prog_name="trajguard serve", cli_kebab_case=True
-    )
+    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="forbid", cli_kebab_case=True)
 
     model: str = Field(default=NAME, description="default model's name, a local folder or a hub id")
     artifact: Path = Field(
@@ -75,6 +73,13 @@ class Settings(BaseSettings):
     )
     uncalibrated: Literal["exclude", "include"] = Field(
         default="exclude", description="whether looks in an uncalibrated context count"
+    )
+    on_prompt_failure: FailPolicy = Field(
+        default="closed",
+        description="closed refuses a question that cannot be judged, open not",
+    )
+    on_response_failure: FailPolicy = Field(
+        default="closed", description="closed ends a response that cannot be judged, open not"
     )
     refusal: str = Field(
         default="This question is outside the scope that this service answers.",
@@ -132,6 +137,12 @@ class Settings(BaseSettings):
             raise ValueError(_ONE_WORKER)
         return workers
 
+    @property
+    def fails_closed(self) -> frozenset[str]:
+        """The stages at which a request that cannot be judged is refused."""
+        policies = {"prompt": self.on_prompt_failure, "response": self.on_response_failure}
+        return frozenset(stage for stage, policy in policies.items() if policy == "closed")
+
     @classmethod
     def settings_customise_sources(
         cls,
@@ -165,8 +176,8 @@ def injected_names() -> list[str]:
     )
 
 
-def load_settings(arguments: list[str] | None = None) -> Settings:
-    """Read settings, with command-line flags if `arguments` is given.
+def load_settings(arguments: list[str] | None = None, program: str = "trajguard serve") -> Settings:
+    """Read settings, with command-line flags if `arguments` is given, of a `program`.
 
     Raises BadSettingError naming the variable, its value and the range.
     """
@@ -196,7 +207,7 @@ def load_settings(arguments: list[str] | None = None) -> Settings:
     try:
         if arguments is None:
             return Settings()
-        flags = CliSettingsSource[object](Settings, cli_parse_args=arguments)
+        flags = CliSettingsSource[object](Settings, cli_parse_args=arguments, cli_prog_name=program)
         return Settings(_cli_settings_source=flags)  # type: ignore[call-arg]
     except ValidationError as error:
         first = error.errors()[0]

@@ -10,6 +10,7 @@ from calibration.clustering import cluster
 from calibration.collection import Collection, read_collections
 from calibration.enough import keeps, too_few, too_few_of_group, too_few_templates
 from calibration.pooling import Pool, Pools, background_pool, pooled
+from calibration.standing import balanced
 from detector.artifact import Artifact, look_manifests
 from detector.detector import Detector
 from detector.errors import CalibrationError, TooFewQuestionsError
@@ -125,6 +126,7 @@ def fit_detector(
         conformal.at(looks),
         parts=parts,
         background=None if background is None else background.at(looks),
+        weights=None if background is None else balanced(fitted.fields, background.fields),
         clusters=clusters,
         fit_templates=fitted.units or None,
         templates=conformal.units or None,

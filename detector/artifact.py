@@ -1,7 +1,8 @@
 """A calibration artifact: one safetensors file with the numbers and a JSON manifest.
 
 Saving is atomic. Loading verifies a digest over manifest and numbers, whose first twelve
-characters are the artifact's id. No pickle anywhere.
+characters are the artifact's id, and that the numbers are sound; of a file nothing counts that
+the digest does not cover. No pickle anywhere.
 """
 
 from __future__ import annotations
@@ -13,9 +14,9 @@ from pathlib import Path
 from typing import Any, TypeVar, get_args
 
 import torch
-from pydantic import ValidationError
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
+from safetensors import SafetensorError
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as save_tensors
 from torch import Tensor
 
 from detector.atomic import write_atomically
@@ -23,13 +24,17 @@ from detector.canonical import TextVersion
 from detector.clusters import Clusters
 from detector.conformal import Calibration
 from detector.detector import Detector
-from detector.errors import ArtifactError, CorruptArtifactError
+from detector.errors import ArtifactError, CalibrationError, CorruptArtifactError
 from detector.fitted_look import FittedLook, Part
 from detector.manifest import LookManifest, Manifest, ManifestFormat
 from detector.scores import SCORES, FittedScore, Learned
+from detector.soundness import require_sound
 from detector.trajectory import look_name, parse_look
 
 T = TypeVar("T", bound=Any)
+
+_MOST_BYTES = 4 * 2**30
+"""No artifact comes near it; what is larger is another file, and is not read into memory."""
 
 
 @dataclass(frozen=True)
@@ -46,12 +51,15 @@ class Artifact:
         return cls(detector, manifest, digest[:12])
 
     def save(self, path: Path) -> None:
-        """Write the artifact, or leave what was there. Raises ArtifactError."""
+        """Write the artifact, or leave what was there. Raises ArtifactError when it cannot be
+        written, or is nothing to judge by (`require_sound`).
+        """
+        require_sound(path, self.detector, self.manifest)
         stored = _tensors(self.detector)
         manifest = self.manifest.model_dump_json()
         metadata = {"manifest": manifest, "digest": _digest(manifest, stored)}
         try:
-            write_atomically(path, save(stored, metadata))
+            write_atomically(path, save_tensors(stored, metadata))
         except OSError as error:
             raise ArtifactError(
                 f"artifact {str(path)!r} cannot be written ({error.strerror}): choose a "
@@ -61,8 +69,41 @@ class Artifact:
 
 
 def load(path: Path) -> Artifact:
-    """Read an artifact. Raises CorruptArtifactError if it is damaged, ArtifactError if this
-    version does not know its format or a score of it.
+    """Read an artifact. Raises CorruptArtifactError if it is damaged, ArtifactError if it cannot
+    be read, this version does not know its format or a score of it, or its numbers are nothing
+    to judge by.
+    """
+    content = _read_file(path)
+    try:
+        stored = load_tensors(content)
+        metadata = _metadata(content)
+        digest = _digest(metadata["manifest"], stored)
+        if digest != metadata["digest"]:
+            raise ValueError("its digest differs from its content")
+        _require_format(path, metadata["manifest"])
+        manifest = Manifest.model_validate_json(metadata["manifest"])
+        _require_scores(path, manifest)
+        detector = _detector(manifest, stored)
+        require_sound(path, detector, manifest)
+        if look_manifests(detector) != manifest.looks or set(_tensors(detector)) != set(stored):
+            raise ValueError("its manifest and its numbers do not belong together")
+    except (*_UNREADABLE, ValueError, CalibrationError) as error:
+        reason = "not readable" if isinstance(error, _UNREADABLE) else str(error).splitlines()[0]
+        raise CorruptArtifactError(
+            f"artifact {str(path)!r} is damaged or no artifact ({reason}): restore it or make "
+            "it again with `trajguard fit`",
+            param="artifact",
+        ) from None
+    return Artifact(detector, manifest, digest[:12])
+
+
+_UNREADABLE = (SafetensorError, KeyError, IndexError, TypeError, RuntimeError)
+"""What comes of reading content that means nothing; RuntimeError has RecursionError in it."""
+
+
+def _read_file(path: Path) -> bytes:
+    """All of it at once: a file that is mapped to memory and then cut short by someone else
+    would end the process.
     """
     if not path.is_file():
         raise ArtifactError(
@@ -70,35 +111,39 @@ def load(path: Path) -> Artifact:
             param="artifact",
         )
     try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            stored = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        digest = _digest(metadata["manifest"], stored)
-        if digest != metadata["digest"]:
-            raise ValueError("its digest differs from its content")
-        _require_format(path, metadata["manifest"])
-        manifest = Manifest.model_validate_json(metadata["manifest"])
-        _require_scores(path, manifest)
-        looks = _looks(manifest, stored)
-        groups = {
-            group.name: _calibration(f"group.{n}", stored)
-            for n, group in enumerate(manifest.groups)
-        }
-        detector = Detector(
-            looks,
-            _calibration("calibration", stored),
-            manifest.alpha,
-            manifest.guarantee,
-            groups,
-        )
-    except (SafetensorError, ValidationError, KeyError, ValueError) as error:
-        reason = str(error).splitlines()[0] if isinstance(error, ValueError) else "not readable"
-        raise CorruptArtifactError(
-            f"artifact {str(path)!r} is damaged or no artifact ({reason}): restore it or make "
-            "it again with `trajguard fit`",
+        n_bytes = path.stat().st_size
+        if n_bytes > _MOST_BYTES:
+            raise ArtifactError(
+                f"artifact {str(path)!r} has {n_bytes} bytes, more than any artifact "
+                f"({_MOST_BYTES}): name another file",
+                param="artifact",
+            )
+        return path.read_bytes()
+    except OSError as error:
+        raise ArtifactError(
+            f"artifact {str(path)!r} cannot be read ({error.strerror}): make it readable",
             param="artifact",
         ) from None
-    return Artifact(detector, manifest, digest[:12])
+
+
+def _metadata(content: bytes) -> dict[str, str]:
+    """What safetensors' header says beside its tensors, of content that was loaded."""
+    length = int.from_bytes(content[:8], "little")
+    metadata: dict[str, str] = json.loads(content[8 : 8 + length]).get("__metadata__", {})
+    return metadata
+
+
+def _detector(manifest: Manifest, stored: dict[str, Tensor]) -> Detector:
+    groups = {
+        group.name: _calibration(f"group.{n}", stored) for n, group in enumerate(manifest.groups)
+    }
+    return Detector(
+        _looks(manifest, stored),
+        _calibration("calibration", stored),
+        manifest.alpha,
+        manifest.guarantee,
+        groups,
+    )
 
 
 def look_manifests(detector: Detector) -> tuple[LookManifest, ...]:
@@ -140,7 +185,8 @@ def _tensors(detector: Detector) -> dict[str, Tensor]:
             stored |= _fields(f"look.{index}.clusters", fitted.clusters)
         if fitted.score.learned is not None and owners[index] == index:
             stored |= _fields(f"look.{index}", fitted.score.learned)
-    return {name: tensor.cpu().contiguous() for name, tensor in stored.items()}
+    # Clusters are shared by the scores of a look, and safetensors writes no tensor twice.
+    return {name: tensor.cpu().contiguous().clone() for name, tensor in stored.items()}
 
 
 def _fields(prefix: str, holder: Learned | Clusters) -> dict[str, Tensor]:

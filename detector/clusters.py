@@ -34,9 +34,11 @@ class Clusters:
         return len(self.centres)
 
     def assign(self, trajectories: Tensor) -> Tensor:
-        """The nearest centre's place: (n, L + 1, d) -> (n,)."""
+        """The nearest centre's place, -1 where there is none: (n, L + 1, d) -> (n,)."""
         states = (trajectories[:, int(self.plane)] - self.mean) @ self.basis.T
-        return torch.cdist(states, self.centres).argmin(1)
+        distances = torch.cdist(states, self.centres)
+        # To argmin a NaN is the least of all.
+        return distances.argmin(1).where(distances.isfinite().all(1), -1)
 
     def to(self, device: torch.device) -> Clusters:
         fields = (self.plane, self.mean, self.basis, self.centres)

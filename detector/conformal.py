@@ -33,7 +33,7 @@ import torch
 from scipy.special import bdtr, betaincinv
 from torch import Tensor
 
-from detector.errors import TooFewQuestionsError
+from detector.errors import CalibrationError, TooFewQuestionsError
 from detector.verdict import Guarantee
 
 CONFIDENCE = 0.95
@@ -145,11 +145,18 @@ class Calibration:
     """What questions of known scope scored: `scores` (n,), sorted.
 
     `weights` (n,) are each question's share in its template's weight of one, None where every
-    question counts for itself.
+    question counts for itself. Raises CalibrationError for scores that are NaN or not sorted: a
+    threshold among them would flag nothing.
     """
 
     scores: Tensor
     weights: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        if not bool((self.scores == self.scores.sort().values).all()):
+            raise CalibrationError(
+                "calibration scores are NaN or not sorted: fit the artifact again"
+            )
 
     @classmethod
     def of(cls, scores: Tensor, templates: Sequence[Hashable] | None = None) -> Calibration:

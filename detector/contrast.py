@@ -22,6 +22,9 @@ from torch import Tensor
 from detector.errors import CalibrationError
 from detector.planes import Planes
 
+Weights = tuple[Tensor, Tensor]
+"""What each question in scope (n,) and each other one (m,) weighs, in any unit."""
+
 _N_PLANES = 7
 # The first fifth of a model's layers still spells words. Of the rest, evenly spaced ones say
 # what all of them do.
@@ -48,8 +51,9 @@ class Contrast:
     bias: Tensor
 
     @classmethod
-    def fit(cls, inside: Planes, outside: Planes) -> Contrast:
-        """Learn it from questions in scope and others; both sides weigh the same.
+    def fit(cls, inside: Planes, outside: Planes, weights: Weights | None = None) -> Contrast:
+        """Learn it from questions in scope and others; both sides weigh the same, and within a
+        side all questions, or each as `weights` say.
 
         Raises CalibrationError when a side has no trajectory.
         """
@@ -62,7 +66,8 @@ class Contrast:
         planes = _planes(inside.n_planes - 1)
         states = [torch.cat([inside[plane], outside[plane]]).float() for plane in planes]
         is_other = torch.arange(len(states[0])) >= inside.n_rows
-        share = torch.where(is_other, 0.5 / outside.n_rows, 0.5 / inside.n_rows)
+        ours, theirs = weights or (torch.ones(inside.n_rows), torch.ones(outside.n_rows))
+        share = torch.cat([ours / ours.sum(), theirs / theirs.sum()]) / 2
         means = torch.stack([share @ plane for plane in states])
         deviations = torch.stack(
             [

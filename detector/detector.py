@@ -10,6 +10,7 @@ can only grow. Standardising happens within clusters of trajectories where there
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -18,10 +19,12 @@ from torch import Tensor
 
 from detector.clusters import Clusters
 from detector.conformal import Calibration
+from detector.contrast import Weights
+from detector.errors import CalibrationError
 from detector.fitted_look import FittedLook, Part, fit_look
 from detector.planes import Planes
 from detector.scores import Learned
-from detector.trajectory import Look, in_order, stage
+from detector.trajectory import Look, in_order, look_name, stage
 from detector.verdict import Guarantee, LookScore, Verdict
 
 
@@ -46,6 +49,7 @@ class Detector:
         *,
         parts: Sequence[Part] | None = None,
         background: Mapping[Look, Planes] | None = None,
+        weights: Weights | None = None,
         clusters: Mapping[Look, Clusters] | None = None,
         fit_templates: Sequence[Hashable] | None = None,
         templates: Sequence[Hashable] | None = None,
@@ -58,12 +62,12 @@ class Detector:
 
         Both map each look to its trajectories, which may lie on disk: memory is bounded by
         one plane, a batch and the Gaussians. A row of NaN marks a response that ended before
-        the look. `parts` defaults to the mean Mahalanobis distance at
-        every look. `background` holds trajectories of other questions, which the contrast
-        needs. `clusters` are those to standardise in. `fit_templates` and `templates` name the
-        template of each fit and conformal row, which are then the unit that the guarantee
-        counts; `groups` names the group of each conformal row. Raises CalibrationError and
-        TooFewQuestionsError.
+        the look. `parts` defaults to the mean Mahalanobis distance at every look. `background`
+        holds trajectories of other questions, which the contrast needs, and `weights` say what
+        fit and background rows weigh in it. `clusters` are those to standardise in.
+        `fit_templates` and `templates` name the template of each fit and conformal row, which
+        are then the unit that the guarantee counts; `groups` names the group of each conformal
+        row. Raises CalibrationError and TooFewQuestionsError.
         """
         chosen = [Part(look) for look in fit] if parts is None else parts
         looks = tuple(
@@ -75,6 +79,7 @@ class Detector:
                 fit[look],
                 rank,
                 background=None if background is None else background[look],
+                weights=weights,
                 clusters=None if clusters is None else clusters.get(look),
                 templates=fit_templates,
             )
@@ -93,11 +98,18 @@ class Detector:
     def at(self, alpha: float, guarantee: Guarantee) -> Detector:
         """The same detector at another alpha or guarantee; never needs the model.
 
-        Raises TooFewQuestionsError when the conformal split, or a group, cannot keep it.
+        Raises TooFewQuestionsError when the conformal split, or a group, cannot keep it, and
+        CalibrationError when so few generations got to a look that no threshold is finite.
         """
-        self.calibration.threshold(alpha, guarantee)
+        thresholds = [self.calibration.threshold(alpha, guarantee)]
         for name, calibration in self.groups.items():
-            calibration.threshold(alpha, guarantee, f"of group {name!r}")
+            thresholds.append(calibration.threshold(alpha, guarantee, f"of group {name!r}"))
+        if not all(map(math.isfinite, thresholds)):
+            raise CalibrationError(
+                f"at alpha {alpha:g} the threshold is not finite, because most conformal responses "
+                "end before the first look: look earlier or lower alpha",
+                param="alpha",
+            )
         return replace(self, alpha=alpha, guarantee=guarantee)
 
     def to(self, device: torch.device) -> Detector:
@@ -132,20 +144,31 @@ class Detector:
         return self.calibration if group is None else self.groups.get(group, self.calibration)
 
     def maxima(self, trajectories: Mapping[Look, Planes]) -> Tensor:
-        """The decision statistic of n generations whose looks have all been taken, (n,)."""
+        """The decision statistic of n generations whose looks have all been taken, (n,).
+
+        That of one that ended before every look is minus infinity. Raises CalibrationError when
+        a trajectory has no finite score: it would pass for the least OOD of all.
+        """
         columns = []
         for look in dict.fromkeys(fitted.look for fitted in self.looks):
-            maxima = [
-                torch.stack(
-                    [
-                        fitted.standardise(raw, fitted.clusters_of(batch))
-                        for fitted, raw, _ in self._measured(look, batch)
-                    ]
-                ).amax(0)
-                for batch in trajectories[look].batches()
-            ]
-            columns.append(torch.cat(maxima).nan_to_num(nan=-torch.inf))
+            maxima = [self._maxima_at(look, batch) for batch in trajectories[look].batches()]
+            columns.append(torch.cat(maxima))
         return torch.stack(columns).amax(0)
+
+    def _maxima_at(self, look: Look, batch: Tensor) -> Tensor:
+        """The same at one look, of the rows (n, L + 1, d) of a batch."""
+        ended_before = batch.isnan().flatten(1).all(1)
+        maxima = batch.new_full((len(batch),), -torch.inf, dtype=torch.float64)
+        for fitted, raw, _ in self._measured(look, batch):
+            scores = fitted.standardise(raw, fitted.clusters_of(batch))
+            if not bool((scores.isfinite() | ended_before).all()):
+                raise CalibrationError(
+                    f"the score {fitted.part.score_name!r} at look {look_name(look)!r} of a "
+                    "question is NaN or infinite: judge by another score or leave the question "
+                    "out"
+                )
+            maxima = torch.where(ended_before, maxima, torch.maximum(maxima, scores))
+        return maxima
 
     def _measured(
         self, look: Look, trajectories: Tensor
@@ -174,14 +197,21 @@ class Detector:
         return scored
 
     def judge(self, looks: Sequence[LookScore], group: str | None = None) -> Verdict:
-        """The verdict after these looks, in the order in which they were taken."""
+        """The verdict after these looks, in the order in which they were taken.
+
+        A look whose score is not finite decides nothing: unless another raises a flag, the
+        verdict has its failure and says neither OOD nor in distribution.
+        """
         counted = [look for look in looks if look.excluded is None]
+        scored = [look for look in counted if not look.failure]
         group = group if group in self.groups else None
         threshold = self.threshold_of(group)
-        if not counted:
-            return Verdict(None, None, None, threshold, self.alpha, None, tuple(looks), group)
-        score = max(look.score for look in counted)
-        flagged = [look for look in counted if look.score > threshold]
+        flagged = [look for look in scored if look.score > threshold]
+        failed = [look for look in counted if look.failure]
+        if not counted or (failed and not flagged):
+            at = stage(failed[-1].look) if failed else None
+            return Verdict(None, None, None, threshold, self.alpha, at, tuple(looks), group)
+        score = max(look.score for look in scored)
         return Verdict(
             is_ood=bool(flagged),
             score=score,

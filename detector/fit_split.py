@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import cached_property
 
-from detector.contrast import Contrast
+from detector.contrast import Contrast, Weights
 from detector.errors import CalibrationError
 from detector.gaussian import DiagonalGaussians, LayerGaussians
 from detector.planes import Planes
@@ -14,16 +14,22 @@ class FitSplit:
     """One look's trajectories to fit to, and what scores learn from them, each when first asked
     for, and once: scores that measure against the same Gaussians share them.
 
-    `background` are trajectories of other questions, for the contrast alone. `rank` caps the
+    `background` are trajectories of other questions, for the contrast alone, and `weights` what
+    the rows of both weigh in it. `rank` caps the
     low-rank part of a layer's covariance, and twice the rank that of a difference's; None keeps
     all of it.
     """
 
     def __init__(
-        self, planes: Planes, rank: int | None = None, background: Planes | None = None
+        self,
+        planes: Planes,
+        rank: int | None = None,
+        background: Planes | None = None,
+        weights: Weights | None = None,
     ) -> None:
         self._planes = planes
         self._background = background
+        self._weights = weights
         self._rank = rank
         # A difference adds up spectra that hardly overlap, so it needs more directions than a
         # layer. Twice as many score as the whole sum does within 0.2 points of AUROC, the rank
@@ -63,4 +69,4 @@ class FitSplit:
                 "--contrast or take 'mahalanobis'",
                 param="guard",
             )
-        return Contrast.fit(self._planes, self._background)
+        return Contrast.fit(self._planes, self._background, self._weights)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from detector.clusters import Clusters
+from detector.contrast import Weights
 from detector.errors import CalibrationError
 from detector.fit_split import FitSplit
 from detector.planes import Planes
@@ -81,9 +82,13 @@ class FittedLook:
         return self.clusters.assign(trajectories)
 
     def standardise(self, raw: Tensor, clusters: Tensor | None = None) -> Tensor:
-        """Scores (n,) in their trajectories' clusters (n,), None where all are in one."""
-        place = 0 if clusters is None else clusters
-        return (raw.double() - self.location[place]) / self.scale[place]
+        """Scores (n,) in their trajectories' clusters (n,), None where all are in one; NaN for a
+        trajectory that is in none.
+        """
+        if clusters is None:
+            return (raw.double() - self.location[0]) / self.scale[0]
+        standardised = (raw.double() - self.location[clusters]) / self.scale[clusters]
+        return standardised.where(clusters >= 0, torch.nan)
 
 
 def fit_look(
@@ -93,6 +98,7 @@ def fit_look(
     rank: int | None,
     *,
     background: Planes | None = None,
+    weights: Weights | None = None,
     clusters: Clusters | None = None,
     templates: Sequence[Hashable] | None = None,
 ) -> tuple[FittedLook, ...]:
@@ -100,7 +106,8 @@ def fit_look(
 
     A row of NaN, a response that ended before the look, is left out. Scores that measure
     against the same Gaussians share them. Questions of one template are held out together.
-    Raises CalibrationError below 10 trajectories or when a score does not vary.
+    `weights` are what fit and background rows weigh in a contrast.
+    Raises CalibrationError below 10 trajectories or when a score does not vary or is not finite.
     """
     has_look = ~planes[0][:, 0].isnan()
     reached = planes.select(has_look)
@@ -111,8 +118,12 @@ def fit_look(
             f"least {MIN_TRAJECTORIES}, collect more questions"
         )
     held_out = _numbered(templates, len(has_look))[has_look] % _SCALE_EVERY == 0
-    whole = FitSplit(reached, rank, background)
-    others = FitSplit(reached.select(~held_out), rank, background)
+    n_others = 0 if background is None else background.n_rows
+    ours, theirs = weights or (torch.ones(len(has_look)), torch.ones(n_others))
+    ours = ours[has_look]
+    whole = FitSplit(reached, rank, background, (ours, theirs))
+    kept = reached.select(~held_out)
+    others = FitSplit(kept, rank, background, (ours[~held_out], theirs))
     fitted = []
     for part in parts:
         score = SCORES[part.score].fit(others, part.order)
@@ -123,6 +134,11 @@ def fit_look(
         for batch in reached.select(held_out).batches():
             scores.append(score.score(batch).double())
             places.append(unscaled.clusters_of(batch))
+        if not bool(torch.cat(scores).isfinite().all()):
+            raise CalibrationError(
+                f"look {look_name(look)!r}: the score {part.score_name!r} of a question is NaN or "
+                "infinite: judge by another score or leave the question out"
+            )
         n_clusters = 1 if clusters is None else len(clusters)
         location, scale = _location_and_scale(torch.cat(scores), torch.cat(places), n_clusters)
         if not bool((scale > 0).all()):

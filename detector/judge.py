@@ -1,24 +1,30 @@
 """The judge: a backend's observer, which scores, adds up and judges each request at its looks.
 
 What it knows of a request is a `Judgement`, which whoever asked may hold on to; one of which
-nothing was said beforehand gets one of its own, and is forgotten with its ask.
+nothing was said beforehand gets one of its own, and is forgotten with its ask. A request is judged
+by one detector from beginning to end.
 """
 
 from __future__ import annotations
 
+import logging
+import math
+import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
 from detector.backend import Ask
-from detector.trajectory import END, PROMPT_LOOKS, Look
+from detector.trajectory import END, PROMPT_LOOKS, Look, look_name, stage
 from detector.verdict import LookScore, Verdict
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from detector.detector import Detector
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -42,18 +48,29 @@ class Judgement:
     """What has been judged of one request so far.
 
     `group` is its question's, if questions are judged by group; `refuse` ends it at the
-    first look after which it is OOD.
+    first look after which it is OOD, `fails_closed` at one that cannot be judged by, at these
+    stages. `detector` judges it, the judge's own if none is given.
     """
 
     group: str | None = None
     exclusions: Exclusions = Exclusions()
     refuse: bool = False
+    fails_closed: frozenset[str] = frozenset()
+    detector: Detector | None = None
     looks: list[LookScore] = field(default_factory=list)
     verdict: Verdict | None = None
 
+    @property
+    def ended(self) -> bool:
+        """Whether the looks so far end the request."""
+        if self.verdict is None:
+            return False
+        failed = {stage(look.look) for look in self.verdict.failures}
+        return (self.refuse and bool(self.verdict.is_ood)) or bool(failed & self.fails_closed)
+
 
 class Judge:
-    """Judges requests by a detector."""
+    """Judges requests by a detector, or by those that their judgements name."""
 
     def __init__(self, detector: Detector) -> None:
         self.detector = detector
@@ -67,24 +84,94 @@ class Judge:
 
     def watch(self, ask: Ask, judgement: Judgement) -> None:
         """Judge a request, before it is submitted, by what its judgement says."""
+        if judgement.detector is None:
+            judgement.detector = self.detector
         self._judgements[ask] = judgement
         if ask.first is not None:
             self._others.setdefault(ask.first, []).append(judgement)
 
     def observe(self, look: Look, asks: Sequence[Ask], trajectories: Tensor) -> list[bool]:
-        """A backend's observer: judge a batch at one look; True ends a request."""
-        scored = self.detector.score(look, trajectories)
-        return [self._judge(look, ask, scores) for ask, scores in zip(asks, scored, strict=True)]
+        """A backend's observer: judge a batch at one look; True ends a request.
 
-    def _judge(self, look: Look, ask: Ask, scores: Sequence[LookScore]) -> bool:
+        What scoring raises is a failure of the requests that it raises for, and no exception.
+        """
+        detectors: dict[int, Detector] = {}
+        rows_of: dict[int, list[int]] = {}
+        for row, ask in enumerate(asks):
+            if ask not in self._judgements:
+                self.watch(ask, Judgement())
+            detector = self._judgements[ask].detector
+            assert detector is not None
+            detectors[id(detector)] = detector
+            rows_of.setdefault(id(detector), []).append(row)
+        ends = [False] * len(asks)
+        for key, rows in rows_of.items():
+            theirs = trajectories if len(rows_of) == 1 else trajectories[rows]
+            scored = _scores(detectors[key], look, theirs)
+            for row, scores in zip(rows, scored, strict=True):
+                ends[row] = self._judge(look, asks[row], detectors[key], scores)
+        return ends
+
+    def _judge(self, look: Look, ask: Ask, detector: Detector, scores: Sequence[LookScore]) -> bool:
         """Add the scores of one look, and judge by all looks so far. What is judged of a
         prompt holds for all requests that share it.
         """
-        judgement = self._judgements.setdefault(ask, Judgement())
+        judgement = self._judgements[ask]
         others = self._others.get(ask, []) if look in PROMPT_LOOKS else []
-        for each in (judgement, *others):
+        # A backend may take looks that only another detector judges by.
+        for each in (judgement, *others) if scores else ():
             excluded = each.exclusions.at(look)
             each.looks += [replace(score, excluded=excluded) for score in scores]
-            each.verdict = self.detector.judge(each.looks, each.group)
-        assert judgement.verdict is not None
-        return judgement.refuse and bool(judgement.verdict.is_ood)
+            each.verdict = _verdict(detector, each)
+        return judgement.ended
+
+
+def _verdict(detector: Detector, judgement: Judgement) -> Verdict:
+    """By all looks so far. Where judging raises, the last look is one that failed."""
+    try:
+        return detector.judge(judgement.looks, judgement.group)
+    except Exception as error:
+        last = judgement.looks[-1]
+        _log_failure("judging", last.look, error)
+        failed = replace(last, score=math.nan, excluded=None, error=type(error).__name__)
+        judgement.looks[-1] = failed
+        return Verdict(
+            is_ood=None,
+            score=None,
+            p_value=None,
+            threshold=math.nan,
+            alpha=detector.alpha,
+            stage=stage(failed.look),
+            looks=tuple(judgement.looks),
+        )
+
+
+def _scores(detector: Detector, look: Look, trajectories: Tensor) -> list[list[LookScore]]:
+    """Of a batch; row by row where scoring all of it raises, so that one fails alone."""
+    try:
+        return detector.score(look, trajectories)
+    except Exception:
+        return [
+            _scores_of_one(detector, look, trajectories[row : row + 1])
+            for row in range(len(trajectories))
+        ]
+
+
+def _scores_of_one(detector: Detector, look: Look, trajectory: Tensor) -> list[LookScore]:
+    try:
+        (scores,) = detector.score(look, trajectory)
+    except Exception as error:
+        _log_failure("scoring", look, error)
+        name = type(error).__name__
+        return [
+            LookScore(look, fitted.part.score_name, math.nan, math.nan, (), error=name)
+            for fitted in detector.looks
+            if fitted.look == look
+        ]
+    return scores
+
+
+def _log_failure(doing: str, look: Look, error: Exception) -> None:
+    # The message may quote tensors, so only its type and place are logged.
+    place = "".join(traceback.format_tb(error.__traceback__))
+    log.error("%s failed at look %s: %s\n%s", doing, look_name(look), type(error).__name__, place)

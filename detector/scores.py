@@ -98,6 +98,10 @@ class Score(Generic[_G]):
         """The least L of trajectories (L + 1, d) that can carry the score at this order."""
         return 1
 
+    def n_planes(self, n_layers: int, order: int) -> int | None:
+        """How many planes there are in what it learns, None where any number may be."""
+        return n_layers + 1 - order
+
     def fit(self, split: FitSplit, order: int = 0) -> FittedScore:
         """Take what the score needs from one look's fit split.
 
@@ -151,6 +155,9 @@ class _OfTheLastLayer(Score[LayerGaussians]):
 
     kind = LayerGaussians
 
+    def n_planes(self, n_layers: int, order: int) -> int:
+        return 1
+
     def _take(self, split: FitSplit, order: int) -> LayerGaussians:
         return split.last
 
@@ -166,6 +173,9 @@ class _AsReleased(Score[DiagonalGaussians]):
 
     def fewest_layers(self, order: int) -> int:
         return _REFERENCE_MAX_ORDER + 1 + self.fewest_distances
+
+    def n_planes(self, n_layers: int, order: int) -> int:
+        return n_layers + 1
 
     def _too_few(self, n_layers: int, order: int) -> str:
         return (
@@ -192,6 +202,9 @@ class _AgainstOthers(Score[Contrast]):
     """
 
     kind = Contrast
+
+    def n_planes(self, n_layers: int, order: int) -> None:
+        return None
 
     def _take(self, split: FitSplit, order: int) -> Contrast:
         return split.contrast

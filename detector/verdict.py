@@ -5,6 +5,7 @@ Plain values: reading them needs neither torch nor a model.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -20,7 +21,8 @@ class LookScore:
 
     `name` is the score's with its order, `raw` the score in its own units, `score` the
     standardised one, `distances` the per-layer distances behind it. `excluded` says why the
-    look does not count towards the decision, or is None.
+    look does not count towards the decision, or is None. `error` names what judging raised, if
+    it did; `score` is NaN then.
     """
 
     look: Look
@@ -29,16 +31,25 @@ class LookScore:
     score: float
     distances: tuple[float, ...]
     excluded: str | None = None
+    error: str | None = None
+
+    @property
+    def failure(self) -> str | None:
+        """Why the look cannot be judged by, or None."""
+        if math.isfinite(self.score):
+            return None
+        return f"judging raised {self.error}" if self.error else "the score is NaN or infinite"
 
 
 @dataclass(frozen=True)
 class Verdict:
     """The judgement of one generation after the looks taken so far.
 
-    `is_ood` is None when every look was excluded; then there is no score or p-value
-    either. `stage` is the stage of the look at which a flag was raised, otherwise of the
-    last look that counted. `group` is the group whose threshold was used, None for that of
-    all questions.
+    `is_ood` is None when every look was excluded, or scoring failed at one that counts and no
+    other raised a flag; then there is no score or p-value either. `stage` is the stage of the
+    look at which a flag was raised, otherwise of the last look that failed, otherwise of the
+    last one that counted. `group` is the group whose threshold was used, None for that of all
+    questions.
     """
 
     is_ood: bool | None
@@ -49,3 +60,10 @@ class Verdict:
     stage: str | None
     looks: tuple[LookScore, ...]
     group: str | None = None
+
+    @property
+    def failures(self) -> tuple[LookScore, ...]:
+        """The looks that count and cannot be judged by, of a verdict that has no flag."""
+        if self.is_ood:
+            return ()
+        return tuple(look for look in self.looks if look.excluded is None and look.failure)

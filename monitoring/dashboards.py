@@ -155,6 +155,24 @@ def _panels() -> list[dict[str, Any]]:
             '{{kind}} tokens/s | sum by (kind) (rate(trajguard_tokens_total{job=~"$job"}'
             "[$__rate_interval]))",
         ),
+        _panel(
+            "timeseries",
+            "Requests that could not be judged",
+            "By the stage that failed: closed were refused, open went on. Alert on any.",
+            "reqps",
+            (0, 28, 12, 8),
+            "{{policy}} at {{stage}} | sum by (policy, stage) "
+            '(rate(trajguard_scoring_failures_total{job=~"$job"}[$__rate_interval]))',
+        ),
+        _panel(
+            "timeseries",
+            "Artifact reloads",
+            "Times another artifact was asked for, by what came of it.",
+            "short",
+            (12, 28, 12, 8),
+            "{{outcome}} | sum by (outcome) "
+            '(increase(trajguard_artifact_reloads_total{job=~"$job"}[$__rate_interval]))',
+        ),
     ]
 
 

@@ -59,8 +59,8 @@ class Generation:
 
     @property
     def judgement(self) -> Judgement:
-        """That of the choice that is most OOD."""
-        return max(self.asked.judgements, key=_score)
+        """That of the choice that is most OOD, or could not be judged."""
+        return max(self.asked.judgements, key=_concern)
 
     async def pieces(self) -> AsyncGenerator[Piece]:
         """The choices' responses as they come; the last piece of each says why it ended.
@@ -90,14 +90,17 @@ class Generation:
             return
         self._closed = True
         self._steps.close()
-        verdict, error = self.judgement.verdict, self._error
+        judgement, mode = self.judgement, self.asked.mode
+        verdict, error = judgement.verdict, self._error
         decided = verdict if error is None else None
         self._judged(
             Judged(
                 request_id=self._request_id,
-                mode=self.asked.mode,
+                mode=mode,
                 verdict=verdict,
-                decision=None if decided is None else decide(decided, self.asked.mode),
+                decision=(
+                    None if decided is None else decide(decided, mode, judgement.fails_closed)
+                ),
                 n_prompt=self.n_prompt,
                 n_response=self.n_response,
                 first_token_seconds=self._first_token_seconds,
@@ -106,6 +109,10 @@ class Generation:
         )
 
 
-def _score(judgement: Judgement) -> float:
-    score = None if judgement.verdict is None else judgement.verdict.score
-    return -math.inf if score is None else score
+def _concern(judgement: Judgement) -> tuple[bool, bool, float]:
+    """Flagged before not judged before not flagged, then by score."""
+    verdict = judgement.verdict
+    if verdict is None:
+        return False, False, -math.inf
+    score = -math.inf if verdict.score is None else verdict.score
+    return bool(verdict.is_ood), bool(verdict.failures), score

@@ -11,6 +11,7 @@ from fastapi import Depends, Request
 from app.judging import Judged
 from app.loading import Loaded, Loading
 from app.metrics import Metrics
+from app.reloading import Reloading
 
 
 @dataclass(frozen=True)
@@ -20,6 +21,7 @@ class State:
     loading: Loading
     metrics: Metrics
     judged: Callable[[Judged], None]
+    reloading: Reloading
 
 
 def state_of(request: Request) -> State:

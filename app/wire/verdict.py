@@ -14,22 +14,25 @@ class ChatLook(BaseModel):
 
     look: str
     name: str = Field(description="of the score, with its order if it has one")
-    score: float
-    raw: float
+    score: float | None
+    raw: float | None
     excluded: str | None = Field(description="why the look does not count, or null")
+    failure: str | None = Field(description="why the look cannot be judged by, or null")
 
 
 class ScoreLook(ChatLook):
-    distances: list[float] = Field(description="per-layer distances behind `raw`")
+    distances: list[float | None] = Field(description="per-layer distances behind `raw`")
 
 
 class ChatVerdict(BaseModel):
     """Higher scores are more OOD; 0 is the in-distribution median, 1 its 95 % point."""
 
-    is_ood: bool | None = Field(description="null when every look was excluded")
+    is_ood: bool | None = Field(
+        description="null when every look was excluded, or one that counts cannot be judged by"
+    )
     score: float | None
     p_value: float | None
-    threshold: float
+    threshold: float | None
     alpha: float
     stage: Literal["prompt", "response"] | None
     group: str | None = Field(description="the group whose threshold was used, if grouped")

@@ -30,6 +30,9 @@ from detector.judge import Judgement
 _LEAST = -9999.0
 """OpenAI's value for next to impossible; JSON has no minus infinity."""
 
+NOT_JUDGED = "This question could not be judged, so it is not answered."
+"""In place of a refusal, which says that a question was judged."""
+
 _FINISH_REASONS: dict[Ending, FinishReason] = {
     "stop": "stop",
     "length": "length",
@@ -70,13 +73,14 @@ class ChatWriter:
         ending = pieces[-1].ending
         assert ending is not None
         refused = ending == "refused"
+        refusal = self._refusal_of(index)
         judgements = self._generation.asked.judgements
         return Choice(
             index=index,
             # The refusal stands in both fields, because some gateways drop `refusal`.
             message=ResponseMessage(
-                content=self._refusal if refused else "".join(piece.text for piece in pieces),
-                refusal=self._refusal if refused else None,
+                content=refusal if refused else "".join(piece.text for piece in pieces),
+                refusal=refusal if refused else None,
             ),
             logprobs=None if refused else self._logprobs(pieces),
             finish_reason=_FINISH_REASONS[ending],
@@ -95,8 +99,9 @@ class ChatWriter:
         """A piece; the last one of a choice carries its verdict."""
         index, chunks = piece.index, []
         if piece.ending == "refused":
-            refusal = Delta(content=self._refusal, refusal=self._refusal)
-            chunks.append(self._chunk(ChunkChoice(index=index, delta=refusal)))
+            refusal = self._refusal_of(index)
+            delta = Delta(content=refusal, refusal=refusal)
+            chunks.append(self._chunk(ChunkChoice(index=index, delta=delta)))
         elif piece.text or piece.logprobs:
             choice = ChunkChoice(
                 index=index, delta=Delta(content=piece.text), logprobs=self._logprobs([piece])
@@ -138,6 +143,10 @@ class ChatWriter:
             return None
         logprobs = [each for piece in pieces for each in piece.logprobs]
         return ChoiceLogprobs(content=[token_logprob(each, self._codec) for each in logprobs])
+
+    def _refusal_of(self, index: int) -> str:
+        verdict = self._generation.asked.judgements[index].verdict
+        return NOT_JUDGED if verdict is not None and verdict.failures else self._refusal
 
     def _verdict(self, judgement: Judgement) -> ChatVerdict | None:
         mode = self._generation.asked.mode

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from app.policy import Mode, decide
 from app.wire.verdict import ChatVerdict, ScoreVerdict
 from detector.canonical import TextVersion
@@ -35,11 +37,11 @@ def _fields(
         "is_ood": verdict.is_ood,
         "score": verdict.score,
         "p_value": verdict.p_value,
-        "threshold": verdict.threshold,
+        "threshold": _number(verdict.threshold),
         "alpha": verdict.alpha,
         "stage": verdict.stage,
         "group": verdict.group,
-        "decision": decide(verdict, mode),
+        "decision": decide(verdict, mode, judgement.fails_closed),
         "mode": mode,
         "artifact": artifact_id,
         "text": text,
@@ -51,8 +53,14 @@ def _look(look: LookScore) -> dict[str, object]:
     return {
         "look": look_name(look.look),
         "name": look.name,
-        "score": look.score,
-        "raw": look.raw,
+        "score": _number(look.score),
+        "raw": _number(look.raw),
         "excluded": look.excluded,
-        "distances": list(look.distances),
+        "failure": look.failure,
+        "distances": [_number(distance) for distance in look.distances],
     }
+
+
+def _number(value: float) -> float | None:
+    """JSON has no NaN and no infinity."""
+    return value if math.isfinite(value) else None

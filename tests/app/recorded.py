@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from fastapi import FastAPI
 
-from app.loading import Loaded
+from app.loading import Guard, Loaded
 from app.main import create_app
 from app.settings import Settings
 from detector.backend import (
@@ -65,9 +65,12 @@ class RecordedDetector:
         counted = [look for look in looks if look.excluded is None]
         group = group if group in self.groups else None
         threshold = self.threshold if group is None else self.groups[group]
-        if not counted:
-            return Verdict(None, None, None, threshold, self.alpha, None, tuple(looks), group)
-        highest = max(counted, key=lambda look: look.score)
+        scored = [look for look in counted if not look.failure]
+        failed = [look for look in counted if look.failure]
+        if not counted or (failed and not any(look.score > threshold for look in scored)):
+            at = stage(failed[-1].look) if failed else None
+            return Verdict(None, None, None, threshold, self.alpha, at, tuple(looks), group)
+        highest = max(scored, key=lambda look: look.score)
         is_ood = highest.score > threshold
         shown = highest if is_ood else counted[-1]
         return Verdict(
@@ -233,8 +236,9 @@ def recorded_load(
     groups: Mapping[str, float] | None = None,
     clock: Callable[[], float] = time.monotonic,
     manifest: Mapping[str, Any] | None = None,
+    read_guard: Callable[[], Guard] | None = None,
 ) -> Callable[[Settings], Loaded]:
-    """What loads a recorded backend, calibrated as `context` says."""
+    """What loads a recorded backend, calibrated by `context`; reloads `read_guard`."""
     parsed = [parse_look(look) for look in looks]
     detector = RecordedDetector(tuple(map(_FittedLook, parsed)), groups=groups or {})
 
@@ -254,8 +258,8 @@ def recorded_load(
         written = recorded_manifest(
             [look_name(look) for look in parsed], context or Context(), **(manifest or {})
         )
-        codec = RecordedCodec()
-        return Loaded.of(settings, "recorded-id", written, judge, codec, backend, "recorded")
+        guard = Guard("recorded-id", written, cast("Detector", detector), RecordedCodec())
+        return Loaded.of(settings, guard, judge, backend, "recorded", read_guard or (lambda: guard))
 
     return load
 
@@ -273,10 +277,11 @@ def recorded_app(
     groups: Mapping[str, float] | None = None,
     clock: Callable[[], float] = time.monotonic,
     manifest: Mapping[str, Any] | None = None,
+    read_guard: Callable[[], Guard] | None = None,
     engine_died: Callable[[], None] = lambda: None,
     **settings: object,
 ) -> FastAPI:
-    """An application over a recorded backend, calibrated as `context` says."""
+    """An application over a recorded backend, calibrated by `context`; reloads `read_guard`."""
     load = recorded_load(
         looks=looks,
         scores=scores,
@@ -285,6 +290,7 @@ def recorded_app(
         groups=groups,
         clock=clock,
         manifest=manifest,
+        read_guard=read_guard,
     )
     return create_app(recorded_settings(**settings), load=load, engine_died=engine_died)
 

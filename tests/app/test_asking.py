@@ -146,6 +146,16 @@ def test_the_end_counts_only_where_responses_end_as_calibrated(
     assert looks_of(answer["trajguard"])["prompt"] is None
 
 
+@pytest.mark.parametrize("stop", ["zzz", ["zzz"], [], [""]])
+def test_the_end_was_calibrated_without_stop_texts(stop: str | list[str]) -> None:
+    """Met or not; a text that is empty stops nothing."""
+    app = {"looks": ("prompt", "4", "end"), "context": Context(max_tokens=7)}
+    answer = ask(CHAT, user(IN_SCOPE), app, stop=stop)
+    excluded = "stop texts were not calibrated" if "zzz" in stop else None
+    expected = {"prompt": None, "4": None, "end": excluded}
+    assert looks_of(answer["trajguard"]) == expected
+
+
 @pytest.mark.parametrize(("n", "excluded"), [(3, False), (7, False), (8, True)])
 def test_the_end_of_a_longer_response_than_calibrated_does_not_count(
     n: int, excluded: bool

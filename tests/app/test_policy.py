@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,20 +11,52 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.chat.stop_texts import StopTexts
-from app.policy import MODES, decide, narrow
+from app.policy import MODES, Mode, decide, narrow
 from app.settings import BadSettingError, Settings, injected_names, load_settings
 from detector.errors import InvalidRequestError
-from detector.verdict import Verdict
+from detector.trajectory import PROMPT
+from detector.verdict import LookScore, Verdict
 
 
 def verdict(is_ood: bool | None) -> Verdict:
     return Verdict(is_ood, 0.0, 0.5, 1.0, 0.05, "prompt", ())
 
 
+BOTH = frozenset({"prompt", "response"})
+
+
 def test_decisions() -> None:
-    assert decide(verdict(None), "refuse") == "undecided"
-    assert [decide(verdict(False), mode) for mode in MODES] == ["allow"] * 3
-    assert [decide(verdict(True), mode) for mode in MODES] == ["flag", "flag", "refuse"]
+    assert decide(verdict(None), "refuse", BOTH) == "undecided"
+    assert [decide(verdict(False), mode, BOTH) for mode in MODES] == ["allow"] * 3
+    assert [decide(verdict(True), mode, BOTH) for mode in MODES] == ["flag", "flag", "refuse"]
+
+
+@pytest.mark.parametrize("score", [math.nan, math.inf, -math.inf])
+def test_what_cannot_be_judged_is_decided_by_the_policy_of_its_stage(score: float) -> None:
+    at_prompt = LookScore(PROMPT, "recorded", score, score, ())
+    late = LookScore(4, "recorded", score, score, ())
+    sound = LookScore(PROMPT, "recorded", 0.0, 0.0, ())
+
+    def decided(*looks: LookScore, closed: set[str], mode: Mode = "refuse") -> str:
+        return decide(replace(verdict(None), looks=looks), mode, closed)
+
+    assert decided(at_prompt, closed={"prompt"}) == "fail_closed"
+    assert decided(at_prompt, closed={"response"}) == "fail_open"
+    assert decided(sound, late, closed={"prompt"}) == "fail_open"
+    assert decided(sound, late, closed={"response"}) == "fail_closed"
+    assert decided(at_prompt, late, closed={"response"}) == "fail_closed"
+    assert decided(at_prompt, closed={"prompt"}, mode="flag") == "fail_open"
+    assert decided(at_prompt, closed={"prompt"}, mode="shadow") == "fail_open"
+    excluded = replace(at_prompt, excluded="not calibrated")
+    assert decided(excluded, closed={"prompt"}) == "undecided"
+    flagged = replace(verdict(True), looks=(at_prompt,))
+    assert decide(flagged, "refuse", BOTH) == "refuse"
+
+
+def test_failures_close_unless_a_setting_opens_them() -> None:
+    assert Settings().fails_closed == BOTH
+    assert Settings(on_prompt_failure="open").fails_closed == {"response"}
+    assert Settings(on_response_failure="open").fails_closed == {"prompt"}
 
 
 def test_a_request_may_only_ask_for_more() -> None:

@@ -77,7 +77,7 @@ def test_environment_variables_are_no_commands(
 @pytest.mark.parametrize(
     ("main", "commands"),
     [
-        (trajguard.main, "serve generate vary collect fit report ask"),
+        (trajguard.main, "serve check generate vary collect fit report ask"),
         (calibration, "generate vary collect fit report ask"),
         (paper, "ladder baselines benchmark finetune"),
         (speed, "throughput load growth floor timing"),

@@ -5,12 +5,14 @@ from __future__ import annotations
 import gc
 import weakref
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, cast
 
 import pytest
 import torch
 
 from detector.backend import Ask
+from detector.conformal import Calibration
 from detector.detector import Detector
 from detector.fitted_look import Part
 from detector.judge import Exclusions, Judge, Judgement
@@ -146,3 +148,96 @@ def test_a_request_that_nobody_watches_is_judged_and_forgotten(detector: Detecto
         assert len(judge._judgements) == len(judge._others) == 0
     finally:
         gc.enable()
+
+
+def test_requests_of_a_batch_are_each_judged_by_their_own_detector(detector: Detector) -> None:
+    """As after another artifact was put in force while some were under way."""
+    lenient = replace(detector, calibration=Calibration(detector.calibration.scores + 1e9))
+    asks = [Ask((1,)) for _ in range(4)]
+    own = [detector, lenient, detector, lenient]
+    judgements = [Judgement(refuse=True, detector=each) for each in own]
+    judge = Judge(detector)
+    for ask, judgement in zip(asks, judgements, strict=True):
+        judge.watch(ask, judgement)
+    states = rows(FAR, FAR / 2, 0.1, 0.2)
+    assert judge.observe(PROMPT, asks, states) == [True, False, False, False]
+    scored = detector.score(PROMPT, states)
+    for judgement, each, scores in zip(judgements, own, scored, strict=True):
+        assert judgement.verdict is not None
+        assert judgement.verdict.threshold == each.threshold
+        assert judgement.verdict.score == pytest.approx(scores[0].score)
+
+
+def test_a_look_that_a_detector_does_not_take_says_nothing(detector: Detector) -> None:
+    judge, ask, judgement = Judge(detector), Ask((1,)), Judgement(refuse=True)
+    judge.watch(ask, judgement)
+    assert judge.observe(7, [ask], rows(FAR)) == [False]
+    assert (judgement.looks, judgement.verdict) == ([], None)
+
+
+@pytest.mark.parametrize("closed", [set(), {"prompt"}, {"response"}, {"prompt", "response"}])
+def test_failures_end_a_request_at_the_stages_that_say_so(
+    detector: Detector, closed: set[str]
+) -> None:
+    for look, stage in ((PROMPT, "prompt"), (4, "response")):
+        judge, asks = Judge(detector), [Ask((1,)), Ask((1,))]
+        judgements = [Judgement(fails_closed=frozenset(closed)) for _ in asks]
+        for ask, judgement in zip(asks, judgements, strict=True):
+            judge.watch(ask, judgement)
+        assert judge.observe(look, asks, rows(1e30, 0.1)) == [stage in closed, False]
+        failed, sound = (judgement.verdict for judgement in judgements)
+        assert failed is not None
+        assert sound is not None
+        assert (failed.is_ood, sound.is_ood) == (None, False)
+
+
+def test_what_scoring_raises_is_a_failure_of_its_row(
+    detector: Detector, caplog: pytest.LogCaptureFixture
+) -> None:
+    secret = "my-private-words"
+
+    class Raising:
+        looks = detector.looks
+        alpha = detector.alpha
+
+        def score(self, look: Look, trajectories: torch.Tensor) -> Any:
+            if bool((trajectories == 13.0).any()):
+                raise ArithmeticError(secret)
+            return detector.score(look, trajectories)
+
+        def judge(self, looks: Sequence[Any], group: str | None = None) -> Any:
+            return detector.judge(looks, group)
+
+    judge = Judge(cast("Detector", Raising()))
+    asks = [Ask((1,)) for _ in range(3)]
+    judgements = [Judgement(fails_closed=frozenset({"prompt"})) for _ in asks]
+    for ask, judgement in zip(asks, judgements, strict=True):
+        judge.watch(ask, judgement)
+    assert judge.observe(PROMPT, asks, rows(0.1, 13.0, 0.2)) == [False, True, False]
+    failed = judgements[1].verdict
+    assert failed is not None
+    (look,) = failed.failures
+    assert (look.name, look.failure) == ("mahalanobis", "judging raised ArithmeticError")
+    assert "scoring failed at look prompt: ArithmeticError" in caplog.text
+    assert secret not in caplog.text
+
+
+def test_what_judging_raises_is_a_failure_too(detector: Detector) -> None:
+    class Raising:
+        looks = detector.looks
+        alpha = detector.alpha
+        score = detector.score
+
+        def judge(self, looks: Sequence[Any], group: str | None = None) -> Any:
+            raise ZeroDivisionError
+
+    judge, ask = Judge(cast("Detector", Raising())), Ask((1,))
+    excluded = Exclusions(prompt="not calibrated")
+    judgement = Judgement(exclusions=excluded, fails_closed=frozenset({"prompt"}))
+    judge.watch(ask, judgement)
+    assert judge.observe(PROMPT, [ask], rows(0.1)) == [True]
+    assert judgement.verdict is not None
+    assert judgement.verdict.is_ood is None
+    assert [look.failure for look in judgement.verdict.failures] == [
+        "judging raised ZeroDivisionError"
+    ]

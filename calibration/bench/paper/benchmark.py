@@ -224,8 +224,10 @@ def _peeking(fit: QuestionSet, test: QuestionSet, alpha: float) -> float | None:
         if int((~planes[0][:, 0].isnan()).sum()) < MIN_TRAJECTORIES:
             continue
         (fitted,) = fit_look(look, [Part(look)], planes, FitOptions().rank)
-        raw = scored(fitted.score, test.planes(look))
-        columns.append(fitted.standardise(raw).nan_to_num(nan=-torch.inf))
+        asked = test.planes(look)
+        reached = ~asked[0][:, 0].isnan()
+        scores = fitted.standardise(scored(fitted.score, asked))
+        columns.append(scores.where(reached, -torch.inf))
     maxima: Scores = torch.stack(columns).amax(0).numpy()
     return exact_false_alarms(maxima, alpha)
 

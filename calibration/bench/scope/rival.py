@@ -15,7 +15,8 @@ from torch import Tensor
 
 from calibration.bench.scope.result import Design, Share, alpha_name
 from calibration.bench.scope.sets import ScopeSet
-from calibration.questions import Question, Split, read_questions, split_of
+from calibration.questions import Question, Split, read_questions
+from calibration.templates import splits_and_templates
 from calibration.variations import read_variations, vary
 from detector import conformal
 from detector.errors import TooFewQuestionsError
@@ -71,12 +72,13 @@ def rivals(
 
 
 def split_texts(paths: Sequence[Path]) -> dict[str, list[str]]:
-    """The questions of all files by split, each once."""
+    """The questions of all files by split, each once; those of one template go to one split."""
     found = {question.key: question for path in paths for question in read_questions(path)[0]}
-    splits: dict[Split, list[str]] = {"fit": [], "conformal": [], "holdout": []}
+    split_by_key, _ = splits_and_templates({key: each.text for key, each in found.items()})
+    texts: dict[Split, list[str]] = {"fit": [], "conformal": [], "holdout": []}
     for key, question in found.items():
-        splits[split_of(key)].append(asked(question))
-    return {str(split): texts for split, texts in splits.items()}
+        texts[split_by_key[key]].append(asked(question))
+    return {str(split): several for split, several in texts.items()}
 
 
 def _rewritten(texts: Sequence[str]) -> list[str]:

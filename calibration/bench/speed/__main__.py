@@ -1,4 +1,4 @@
-"""The command line of what the engine costs: throughput, load, growth, floor, timing."""
+"""The command line of what the engine costs, from scoring to the first token and floors."""
 
 from __future__ import annotations
 
@@ -8,7 +8,14 @@ from collections.abc import Sequence
 from pydantic import Field
 from pydantic_settings import CliSubCommand
 
-from calibration.bench.speed.commands import Floor, Growth, Load, Throughput, Timing
+from calibration.bench.speed.commands import (
+    FirstTokens,
+    Floor,
+    Growth,
+    Load,
+    Throughput,
+    Timing,
+)
 from calibration.command_line import CommandLine, run
 
 
@@ -16,6 +23,9 @@ class Speed(CommandLine):
     """Measure what scoring and the engine cost."""
 
     throughput: CliSubCommand[Throughput] = Field(description="tokens a second, guarded and not")
+    first_token: CliSubCommand[FirstTokens] = Field(
+        description="time to the first token, guarded and not"
+    )
     load: CliSubCommand[Load] = Field(description="arrivals, refusals and many requests")
     growth: CliSubCommand[Growth] = Field(description="plot a step's time by what it grows with")
     floor: CliSubCommand[Floor] = Field(description="steps beside what reading memory takes")

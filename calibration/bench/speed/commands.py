@@ -61,6 +61,24 @@ class Throughput(Command):
         print(f"wrote {self.out}")
 
 
+class FirstTokens(Command):
+    """Time the first token, guarded and not, by how the question is typed."""
+
+    artifact: CliPositionalArg[Path] = Field(description="artifact, .safetensors")
+    model: ModelName = NAME
+    dtype: Dtype | None = Field(default=None, description="of the weights; the artifact's")
+    rounds: int = Field(default=8, ge=1, description="each way to type once a round")
+    n: int = Field(default=8, ge=1, description="questions")
+
+    def run(self) -> None:
+        artifact = artifacts.load(self.artifact)
+        from calibration.bench.speed.first_token import first_token
+
+        set_threads()
+        for found in first_token(artifact, self.model, self.dtype, rounds=self.rounds, n=self.n):
+            print(found)
+
+
 class Load(ModelCommand):
     """Put the engine under Poisson arrivals, refusals and many requests."""
 

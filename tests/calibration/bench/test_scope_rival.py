@@ -11,7 +11,8 @@ from torch import Tensor
 
 from calibration.bench.scope.rival import PLAIN, VARIED, asked, neighbour_distances, rivals
 from calibration.generate import generate
-from calibration.questions import Question, key_of, split_of
+from calibration.questions import Question, key_of
+from calibration.templates import splits_and_templates
 from detector.errors import TooFewQuestionsError
 from tests.calibration.bench.around_scope import read_around_scope, write
 
@@ -39,8 +40,9 @@ def test_rivals_keep_alpha_and_find_letters(tmp_path: Path) -> None:
     fit = write(tmp_path, "fit", [text for text, _ in generate(600, seed=3)])
     found = rivals(_counted, [fit], sets, [0.05, 0.0001])
     assert [design.name for design in found] == [PLAIN, VARIED]
-    keys = [key_of([{"content": text}]) for text, _ in generate(600, seed=3)]
-    n_conformal = sum(split_of(key) == "conformal" for key in set(keys))
+    texts = {key_of([{"content": text}]): text for text, _ in generate(600, seed=3)}
+    splits, _ = splits_and_templates(texts)
+    n_conformal = sum(split == "conformal" for split in splits.values())
     assert [design.n_conformal for design in found] == [n_conformal, 2 * n_conformal]
     for design in found:
         assert list(design.refused) == ["0.05"]  # the other needs 9,999 questions

@@ -15,7 +15,7 @@ from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from calibration.__main__ import main
-from calibration.bench.speed import floor, growth, load, step_times, throughput
+from calibration.bench.speed import first_token, floor, growth, load, step_times, throughput
 from calibration.bench.speed.__main__ import main as speed
 from calibration.bench.speed.contenders import (
     Contender,
@@ -27,7 +27,9 @@ from calibration.bench.speed.contenders import (
 )
 from calibration.bench.speed.throughput import Comparison, compare, every_look_guard, prompts_of
 from calibration.generate import generate
+from detector import artifact as artifacts
 from detector.backend import Ask, Step
+from detector.canonical import CANONICAL
 from detector.engine.engine import Engine
 from detector.engine.model.text import Text
 from detector.trajectory import PROMPT, Look
@@ -55,6 +57,28 @@ def test_prompts_have_the_length_asked_for() -> None:
     prompts = prompts_of(Text(checkpoint.tokenizer), 9, 40)
     assert [len(prompt) for prompt in prompts] == [40] * 9
     assert len(set(prompts)) == 9
+
+
+def test_a_question_is_judged_in_a_row_of_its_own_only_where_it_is_typed_otherwise(
+    work: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    checkpoint = tiny_checkpoint()
+    artifact = artifacts.load(work / "a.safetensors")
+    text = Text(checkpoint.tokenizer, artifact.manifest.context.template, CANONICAL)
+    question = next(iter(generate(1, seed=0)))[0]
+    asks = {
+        name: first_token._ask(text, artifact, way(question))
+        for name, way in first_token.WAYS.items()
+    }
+    beside = {
+        name: ask.question is not None and ask.question.tokens != ask.prompt
+        for name, ask in asks.items()
+    }
+    assert beside == {"canonical as typed": False, "not canonical": True, "follow-up": True}
+    options = ["--model", str(work / "model"), "--rounds", "2", "--n", "2"]
+    assert speed(["first-token", str(work / "a.safetensors"), *options]) == 0
+    printed = capsys.readouterr().out
+    assert all(f"{way} " in printed for way in first_token.WAYS)
 
 
 def test_contenders_generate_all_that_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,119 @@
+"""Check: `trajguard check`, with any setting as a flag: what `serve` would start with, not started.
+
+Weights are not read: whether the model is the calibrated one is seen as far as its config says.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from app.settings import BadSettingError, Settings, load_settings
+from detector.errors import ArtifactMismatchError, CheckpointError, TrajGuardError
+
+if TYPE_CHECKING:
+    from detector.artifact import Artifact
+    from detector.manifest import Manifest
+
+_DEFAULT_MODEL = Settings.model_fields["model"].default
+_NEEDED = ("config.json", "tokenizer.json")
+_WEIGHTS = ("*.safetensors", "*.bin")
+
+
+def main(arguments: list[str]) -> int:
+    """0 when `serve` may start, 1 when artifact or model are at fault, 2 when a setting is."""
+    try:
+        settings = load_settings(arguments, "trajguard check")
+    except BadSettingError as error:
+        _tell("settings", error)
+        return 2
+    _say("settings", "in order")
+    try:
+        artifact = _artifact(settings)
+    except TrajGuardError as error:
+        _tell("artifact", error)
+        return 1
+    try:
+        _say("model", _model(settings, artifact.manifest))
+    except TrajGuardError as error:
+        _tell("model", error)
+        return 1
+    return 0
+
+
+def _artifact(settings: Settings) -> Artifact:
+    from app.loading import detector_of
+    from detector import artifact as artifacts
+
+    artifact = artifacts.load(settings.artifact)
+    detector = detector_of(settings, artifact)
+    calibrated = artifact.manifest.fingerprint.dtype
+    if settings.dtype not in ("auto", calibrated):
+        raise ArtifactMismatchError(
+            f"the artifact was calibrated in {calibrated} and the dtype asked for is "
+            f"{settings.dtype}: ask for auto or calibrate in {settings.dtype}",
+            param="dtype",
+        )
+    looks = ", ".join(dict.fromkeys(look.look for look in artifact.manifest.looks))
+    _say(
+        "artifact",
+        f"{artifact.id} in order: {artifact.manifest.scope!r} for "
+        f"{artifact.manifest.model_name!r}, looks {looks}, alpha {detector.alpha:g} "
+        f"({detector.guarantee}), threshold {detector.threshold:.3f}",
+    )
+    return artifact
+
+
+def _model(settings: Settings, manifest: Manifest) -> str:
+    """What is known of the model without reading it. Raises CheckpointError when its folder is
+    not whole, ArtifactMismatchError when the artifact is another model's.
+    """
+    folder = Path(settings.model)
+    if settings.model.startswith(("/", ".", "~")) and not folder.is_dir():
+        raise CheckpointError(
+            f"model folder {settings.model!r} is not there: correct the path", param="model"
+        )
+    if settings.model == _DEFAULT_MODEL or not folder.is_dir():
+        return f"{settings.model!r} is no folder and was not looked at"
+    missing = [name for name in _NEEDED if not (folder / name).is_file()]
+    if not any(any(folder.glob(pattern)) for pattern in _WEIGHTS):
+        missing.append("weights (*.safetensors)")
+    if missing:
+        raise CheckpointError(
+            f"model folder {settings.model!r} has no {', '.join(missing)}: save the model and its "
+            "tokenizer there",
+            param="model",
+        )
+    config = _config(folder / "config.json")
+    sizes = {"hidden_size": manifest.hidden_size, "num_hidden_layers": manifest.n_layers}
+    for name, calibrated in sizes.items():
+        if config.get(name, calibrated) != calibrated:
+            raise ArtifactMismatchError(
+                f"the artifact was calibrated for a model of {name} {calibrated} and "
+                f"{settings.model!r} has {config[name]}: serve the calibrated model or calibrate "
+                "this one",
+                param="artifact",
+            )
+    return f"{settings.model!r} is there; its weights were not read"
+
+
+def _config(path: Path) -> dict[str, Any]:
+    try:
+        config = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        config = None
+    if not isinstance(config, dict):
+        raise CheckpointError(
+            f"{str(path)!r} is no JSON object: save the model again", param="model"
+        )
+    return config
+
+
+def _say(what: str, text: str) -> None:
+    print(f"{what}: {text}")  # noqa: T201
+
+
+def _tell(what: str, error: TrajGuardError) -> None:
+    print(f"{what}: error [{error.code}]: {error.message}", file=sys.stderr)  # noqa: T201

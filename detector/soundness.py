@@ -1,0 +1,146 @@
+"""What must hold of an artifact's numbers before anything is judged by them.
+
+A number that is NaN, or a tensor of another shape, would still be compared with a threshold, and
+mostly allow. `require_sound` is asked before an artifact is written and after it is read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from detector.clusters import Clusters
+from detector.conformal import Calibration
+from detector.contrast import Contrast
+from detector.detector import Detector
+from detector.errors import ArtifactError
+from detector.fitted_look import FittedLook
+from detector.gaussian import DiagonalGaussians, LayerGaussians
+from detector.manifest import Manifest
+from detector.scores import Learned
+from detector.trajectory import PROMPT_LOOKS
+
+_Dimensions = tuple[str, ...]
+_SHAPES: Mapping[type[Learned | Clusters], Mapping[str, _Dimensions]] = {
+    LayerGaussians: {
+        "mean": ("planes", "d"),
+        "basis": ("planes", "rank", "d"),
+        "weight": ("planes", "rank"),
+        "variance": ("planes",),
+    },
+    DiagonalGaussians: {"mean": ("planes", "d"), "variance": ("planes", "d")},
+    Contrast: {
+        "planes": ("planes",),
+        "mean": ("planes", "d"),
+        "weight": ("planes", "d"),
+        "bias": (),
+    },
+    Clusters: {
+        "plane": (),
+        "mean": ("d",),
+        "basis": ("directions", "d"),
+        "centres": ("clusters", "directions"),
+    },
+}
+_PLACES = {"planes", "plane"}
+"""Fields that hold layers' numbers."""
+
+
+def require_sound(path: Path, detector: Detector, manifest: Manifest) -> None:
+    """Raise ArtifactError unless the numbers at a path, or to be written there, are finite, in
+    range, of the shapes that the manifest's model has, and belong together.
+    """
+    try:
+        _require_sound(detector, manifest)
+    except _UnsoundError as unsound:
+        name, what = unsound.args
+        raise ArtifactError(
+            f"artifact {str(path)!r} cannot be judged by, for its {name!r}: {what}; make it again "
+            "with `trajguard fit`",
+            param="artifact",
+        ) from None
+
+
+def _require_sound(detector: Detector, manifest: Manifest) -> None:
+    if not detector.looks:
+        raise _UnsoundError("looks", "there are none")
+    for index, fitted in enumerate(detector.looks):
+        _require_look(f"look.{index}", fitted, manifest)
+    judged_at_prompt = any(fitted.look in PROMPT_LOOKS for fitted in detector.looks)
+    calibrations = {"calibration": detector.calibration}
+    calibrations |= {f"group.{n}": group for n, group in enumerate(detector.groups.values())}
+    for name, calibration in calibrations.items():
+        _require_calibration(name, calibration, judged_at_prompt)
+
+
+def _require_look(name: str, fitted: FittedLook, manifest: Manifest) -> None:
+    n_clusters = 1 if fitted.clusters is None else len(fitted.clusters)
+    for field in ("location", "scale"):
+        _require(f"{name}.{field}", getattr(fitted, field), (n_clusters,), torch.float64)
+    if not bool((fitted.scale > 0).all()):
+        raise _UnsoundError(f"{name}.scale", "it is not over 0")
+    known = {"d": manifest.hidden_size}
+    if fitted.clusters is not None:
+        _require_fields(f"{name}.clusters", fitted.clusters, known, manifest.n_layers)
+    learned, definition = fitted.score.learned, fitted.score.definition
+    if definition.kind is None or learned is None:
+        return
+    if type(learned) is not definition.kind:
+        raise _UnsoundError(
+            name, f"the score {definition.name!r} learns no {type(learned).__name__}"
+        )
+    n_planes = definition.n_planes(manifest.n_layers, fitted.score.order)
+    if n_planes is not None:
+        known = known | {"planes": n_planes}
+    _require_fields(name, learned, known, manifest.n_layers)
+
+
+def _require_fields(
+    name: str, holder: Learned | Clusters, known: Mapping[str, int], n_layers: int
+) -> None:
+    """`known` are sizes by dimension; of others a holder's fields must agree."""
+    sizes = dict(known)
+    for field in fields(holder):
+        tensor: Tensor = getattr(holder, field.name)
+        full, dimensions = f"{name}.{field.name}", _SHAPES[type(holder)][field.name]
+        if tensor.dim() == len(dimensions):
+            for dimension, size in zip(dimensions, tensor.shape, strict=True):
+                sizes.setdefault(dimension, size)
+        wanted = tuple(sizes.get(dimension, 0) for dimension in dimensions)
+        is_place = field.name in _PLACES
+        _require(full, tensor, wanted, torch.int64 if is_place else torch.float32)
+        if is_place and not bool(((tensor >= 0) & (tensor <= n_layers)).all()):
+            raise _UnsoundError(full, f"it names a layer that is not one of 0 to {n_layers}")
+        if field.name == "variance" and not bool((tensor >= 0).all()):
+            raise _UnsoundError(full, "it is under 0")
+
+
+def _require_calibration(name: str, calibration: Calibration, judged_at_prompt: bool) -> None:
+    scores, weights = calibration.scores, calibration.weights
+    n = len(scores) if scores.dim() == 1 else 0
+    if n == 0:
+        raise _UnsoundError(name, "it has no scores")
+    # A response that ended before every look scored minus infinity, and no prompt does.
+    finite = scores if judged_at_prompt else scores[~scores.isneginf()]
+    _require(name, finite, (len(finite),), torch.float64)
+    if weights is not None:
+        _require(f"{name}.weights", weights, (n,), torch.float64)
+        if not bool(((weights > 0) & (weights <= 1)).all()):
+            raise _UnsoundError(f"{name}.weights", "a share is not in 0 to 1")
+
+
+def _require(name: str, tensor: Tensor, shape: tuple[int, ...], dtype: torch.dtype) -> None:
+    if tensor.dtype != dtype:
+        raise _UnsoundError(name, f"it is {tensor.dtype}, not {dtype}")
+    if tuple(tensor.shape) != shape:
+        raise _UnsoundError(name, f"its shape is {tuple(tensor.shape)}, not {shape}")
+    if not bool(tensor.isfinite().all()):
+        raise _UnsoundError(name, "it has values that are NaN or infinite")
+
+
+class _UnsoundError(Exception):
+    """A tensor's name, and what is wrong with it."""
