@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 
-import uvicorn
+from app.server import Server
+from app.settings import BadSettingError, injected_names, load_settings
 
-from app.main import create_app
-from app.settings import BadSettingError, load_settings
+log = logging.getLogger(__name__)
 
 
 def main(arguments: list[str]) -> int:
-    """Serve until interrupted; 2 when a setting is at fault."""
+    """Serve until told to stop. 2 when a setting is at fault, 3 when the port cannot be opened, 1
+    when the engine has died; then a supervisor is to start the process again.
+    """
     try:
         settings = load_settings(arguments)
-        app = create_app(settings)
+        server = Server(settings)
     except BadSettingError as error:
         print(f"error [{error.code}]: {error.message}", file=sys.stderr)  # noqa: T201
         return 2
@@ -25,15 +28,14 @@ def main(arguments: list[str]) -> int:
         stream=sys.stderr,
     )
     logging.getLogger("httpx").setLevel(logging.WARNING)
-    uvicorn.run(
-        app,
-        host=settings.host,
-        port=settings.port,
-        log_config=None,
-        access_log=False,
-        timeout_graceful_shutdown=30,
-    )
-    return 0
+    if skipped := injected_names():
+        log.warning("not settings, but set by Kubernetes, and skipped: %s", ", ".join(skipped))
+    server.run()
+    if server.engine_hangs:
+        # Native code that never returns can keep the interpreter from ending, too.
+        logging.shutdown()
+        os._exit(server.exit_status)
+    return server.exit_status
 
 
 if __name__ == "__main__":

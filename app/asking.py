@@ -97,6 +97,7 @@ class Asking:
             timeout_seconds=min(
                 self._settings.timeout_seconds, _or(body.trajguard.timeout_seconds, math.inf)
             ),
+            refusable=mode == "refuse" and exclusions.prompt is None,
         )
         asks = (first, *(_another(first, index) for index in range(1, n)))
         return Asked(asks, tuple(self._judgement(group, exclusions, mode) for _ in asks), mode)

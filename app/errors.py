@@ -46,7 +46,9 @@ _ECHOED_TEXTS = {"role", "mode", "type"}
 
 
 class NotReadyError(TrajGuardError):
-    """The model and artifact are not loaded, or do not match."""
+    """Nothing is served: model and artifact are not loaded or do not match, or the service
+    drains, or its engine is dead.
+    """
 
     code = "not_ready"
 
@@ -122,7 +124,10 @@ def _response(
 def response_of(error: TrajGuardError) -> JSONResponse:
     """An error as a client gets it."""
     status = status_of(error)
-    return _response(status, body_of(error), _HEADERS.get(status))
+    headers = dict(_HEADERS.get(status, {}))
+    if isinstance(error, CapacityError) and error.retry_after_seconds is not None:
+        headers["Retry-After"] = str(error.retry_after_seconds)
+    return _response(status, body_of(error), headers)
 
 
 def _on_trajguard_error(_: Request, error: Exception) -> JSONResponse:

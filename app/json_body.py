@@ -62,15 +62,15 @@ class JsonRequest(Request):
 
 
 class JsonRoute(APIRoute):
-    """A route of which nothing is read until model and artifact are loaded, nor in an encoding
-    that it would have to undo.
+    """A route of which nothing is read until model and artifact are loaded and the queue has
+    room, nor in an encoding that it would have to undo.
     """
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handle = super().get_route_handler()
 
         async def admitted(request: Request) -> Response:
-            _ = request.app.state.trajguard.loading.loaded
+            request.app.state.trajguard.loading.loaded.engine.require_room()
             encoding = request.headers.get("content-encoding", "identity").strip().lower()
             if encoding != "identity":
                 raise BodyError(

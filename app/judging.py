@@ -17,8 +17,10 @@ log = logging.getLogger(__name__)
 @dataclass(frozen=True)
 class Judged:
     """What came of one request: the verdict of its choice that is most OOD, None where it
-    ended before any look. `n_prompt` and `n_response` count tokens read and generated;
-    `first_token_seconds` from its admission to the first token or refusal, if one came.
+    ended before any look. `error` is the code of the error that ended it, if one did; then
+    there is no decision, for its client was told none. `n_prompt` and `n_response` count
+    tokens read and generated; `first_token_seconds` from its admission to the first token or
+    refusal, if one came.
     """
 
     request_id: str
@@ -28,6 +30,7 @@ class Judged:
     n_prompt: int
     n_response: int
     first_token_seconds: float | None
+    error: str | None = None
 
 
 def log_judged(event: Judged) -> None:
@@ -40,7 +43,7 @@ def log_judged(event: Judged) -> None:
         logging.WARNING if failures else logging.INFO,
         "%s decision=%s mode=%s stage=%s score=%s p=%s tokens=%d+%d%s",
         event.request_id,
-        event.decision,
+        event.decision or event.error,
         event.mode,
         verdict.stage,
         verdict.score if verdict.score is None else f"{verdict.score:.3f}",

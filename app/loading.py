@@ -14,9 +14,10 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from app.asking import Asking
-from app.engine_thread import EngineThread, Steps
+from app.engine_thread import EngineThread
 from app.errors import NotReadyError
 from app.settings import Settings
+from app.steps import Steps
 from detector.backend import Backend, Codec
 from detector.errors import ArtifactMismatchError, CheckpointError
 from detector.judge import Judge
@@ -82,7 +83,7 @@ class Loaded:
         """Start the thread of a backend whose observer is `judge.observe`."""
         model_id = os.path.basename(model_name.rstrip("/")) or model_name  # noqa: PTH119
         max_length = backend.capacity().max_length
-        engine = EngineThread(backend)
+        engine = EngineThread(backend, step_timeout_seconds=settings.step_timeout_seconds)
         engine.start()
         return cls(
             settings=settings,
@@ -133,7 +134,8 @@ class Loaded:
 
 
 class Loading:
-    """What becomes of loading; `loaded` raises NotReadyError until there is something.
+    """What becomes of loading; `loaded` raises NotReadyError until there is something, and
+    once that takes no requests any more.
 
     `ended` is set once loading has ended, well or badly.
     """
@@ -147,6 +149,8 @@ class Loading:
     def loaded(self) -> Loaded:
         if self.result is None:
             raise NotReadyError(f"not ready: {self.reason}")
+        if (reason := self.result.engine.unready) is not None:
+            raise NotReadyError(f"not ready: {reason}")
         return self.result
 
 
@@ -190,6 +194,7 @@ def start(settings: Settings, artifact: Artifact, checkpoint: Checkpoint) -> Loa
         n_slots=settings.n_slots,
         max_length=settings.max_length,
         max_queue=settings.max_queue,
+        max_queue_tokens=settings.max_queue_tokens,
     )
 
     def read_guard() -> Guard:

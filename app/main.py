@@ -36,8 +36,13 @@ LOOPBACK = ("127.0.0.1", "::1", "localhost")
 """Hosts that nobody else can reach."""
 
 
-def create_app(settings: Settings, load: Callable[[Settings], Loaded] = load) -> FastAPI:
-    """The ASGI application. `load` makes what it serves, on a thread of its own.
+def create_app(
+    settings: Settings,
+    load: Callable[[Settings], Loaded] = load,
+    engine_died: Callable[[], None] = lambda: None,
+) -> FastAPI:
+    """The ASGI application. `load` makes what it serves, on a thread of its own; `engine_died` is
+    called when that serves nothing any more until the process is started again.
 
     Raises BadSettingError when the keys cannot be read.
     """
@@ -74,6 +79,9 @@ def create_app(settings: Settings, load: Callable[[Settings], Loaded] = load) ->
             log_ready(loading.result)
         finally:
             loading.ended.set()
+        if loading.result is not None:
+            await loading.result.engine.watch()
+            engine_died()
 
     def log_ready(loaded: Loaded) -> None:
         log.info(
@@ -91,11 +99,13 @@ def create_app(settings: Settings, load: Callable[[Settings], Loaded] = load) ->
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         reloading.listen()
         warn_if_open()
-        loaded = asyncio.create_task(load_in_background())
+        background = asyncio.create_task(load_in_background())
         try:
             yield
         finally:
-            await loaded
+            await loading.ended.wait()
+            background.cancel()
+            await asyncio.gather(background, return_exceptions=True)
             if loading.result is not None:
                 await asyncio.to_thread(loading.result.stop)
             workers.stop()
@@ -111,7 +121,7 @@ def create_app(settings: Settings, load: Callable[[Settings], Loaded] = load) ->
             415: "The body is encoded.",
             429: "The queue is full; try again after `Retry-After` seconds.",
             500: "The engine failed, or the model's numbers for the request are NaN.",
-            503: "Model and artifact are not loaded yet, or do not match.",
+            503: "Nothing is served: loading, a mismatch, shutting down, or a dead engine.",
             504: "The time allowed for the request is over.",
         }.items()
     }

@@ -86,7 +86,7 @@ class Metrics:
             registry=self.registry,
         )
         self.ready = Gauge(
-            "trajguard_ready", "1 once model and artifact serve, else 0.", registry=self.registry
+            "trajguard_ready", "1 while requests are taken, else 0.", registry=self.registry
         )
         self.threshold = Gauge(
             "trajguard_threshold", "Score above which a question is OOD.", registry=self.registry
@@ -119,7 +119,7 @@ class Metrics:
         """Model and artifact are in force from now."""
         self.registry.register(EngineOccupancy(loaded.engine.capacity))
         self.judge_by(loaded)
-        self.ready.set(1)
+        self.ready.set_function(lambda: loaded.engine.unready is None)
 
     def judge_by(self, loaded: Loaded) -> None:
         """Its artifact is in force from now."""

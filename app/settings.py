@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
+import re
 import tomllib
 from importlib.resources import files
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import (
     BaseSettings,
     CliSettingsSource,
+    EnvSettingsSource,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
     SettingsError,
@@ -25,6 +27,18 @@ from detector.verdict import Guarantee
 
 PREFIX = "TRAJGUARD_"
 CONFIG_VARIABLE = PREFIX + "CONFIG"
+_WORKERS_VARIABLE = "WEB_CONCURRENCY"
+
+
+_INJECTED = re.compile(
+    PREFIX + r"(SERVICE_(HOST|PORT(_\w+)?)|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)"
+)
+_ADDRESS = re.compile(r"(tcp|udp|sctp)://", re.IGNORECASE)
+
+_ONE_WORKER = (
+    "one process serves one model, and each further worker would load it again and count for "
+    "itself: leave it at 1 and run several replicas"
+)
 
 
 class BadSettingError(TrajGuardError):
@@ -92,6 +106,9 @@ class Settings(BaseSettings):
     )
     n_slots: int = Field(default=16, ge=1, description="requests that run at once")
     max_queue: int = Field(default=64, ge=1, description="requests that may wait; more get 429")
+    max_queue_tokens: int = Field(
+        default=65536, ge=1, description="tokens that waiting requests may come to; more get 429"
+    )
     max_choices: int = Field(default=16, ge=1, description="choices a request may ask for as n")
     timeout_seconds: float = Field(
         default=600,
@@ -99,6 +116,19 @@ class Settings(BaseSettings):
         allow_inf_nan=False,
         description="time a request may take, waiting included; it may ask for less",
     )
+    step_timeout_seconds: float = Field(
+        default=300,
+        gt=0,
+        allow_inf_nan=False,
+        description="time of one step of the engine after which it is taken for dead",
+    )
+    drain_seconds: float = Field(
+        default=20,
+        ge=0,
+        allow_inf_nan=False,
+        description="time that requests under way have to end after SIGTERM",
+    )
+    workers: int = Field(default=1, description="1: one process serves one model")
     threads: int | None = Field(
         default=None,
         ge=1,
@@ -107,6 +137,13 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="logging"
     )
+
+    @field_validator("workers")
+    @classmethod
+    def _one_worker(cls, workers: int) -> int:
+        if workers != 1:
+            raise ValueError(_ONE_WORKER)
+        return workers
 
     @property
     def fails_closed(self) -> frozenset[str]:
@@ -125,7 +162,26 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         path = os.environ.get(CONFIG_VARIABLE)
         file = [TomlConfigSettingsSource(settings_cls, Path(path))] if path else []
-        return (init_settings, env_settings, *file)
+        return (init_settings, _Environment(settings_cls), *file)
+
+
+class _Environment(EnvSettingsSource):
+    """The environment without what Kubernetes puts there."""
+
+    def __call__(self) -> dict[str, Any]:
+        injected = {name.removeprefix(PREFIX).lower() for name in injected_names()}
+        return {name: value for name, value in super().__call__().items() if name not in injected}
+
+
+def injected_names() -> list[str]:
+    """Variables of the environment that look like settings and are not: Kubernetes tells every
+    pod of a Service named `trajguard` by them.
+    """
+    return sorted(
+        name
+        for name, value in os.environ.items()
+        if _INJECTED.fullmatch(name) or (name == PREFIX + "PORT" and _ADDRESS.match(value))
+    )
 
 
 def load_settings(arguments: list[str] | None = None, program: str = "trajguard serve") -> Settings:
@@ -139,9 +195,14 @@ def load_settings(arguments: list[str] | None = None, program: str = "trajguard 
             f"{CONFIG_VARIABLE} names {path!r}, which is not a file: correct the path or unset it",
             param=CONFIG_VARIABLE,
         )
+    workers = os.environ.get(_WORKERS_VARIABLE, "1")
+    if workers != "1":
+        raise BadSettingError(
+            f"{_WORKERS_VARIABLE} is {workers!r}: {_ONE_WORKER}", param=_WORKERS_VARIABLE
+        )
     unknown = sorted(
         name
-        for name in os.environ
+        for name in set(os.environ).difference(injected_names())
         if name.startswith(PREFIX)
         and name.removeprefix(PREFIX).lower() not in Settings.model_fields
         and name not in (CONFIG_VARIABLE, PREFIX + "CACHE", PREFIX + "API_KEY")

@@ -66,7 +66,8 @@ class Ask:
     `first`, where given, asks for another response to the same prompt and is submitted before
     this one or with it: the prompt looks are taken there alone, and if it ends without a
     token, so does this one. `n_logprobs` asks for the log-probabilities of each token and of
-    that many likely ones. `timeout_seconds` runs from `submit`.
+    that many likely ones. `timeout_seconds` runs from `submit`. One that is `refusable` may be
+    ended by the observer at the prompt looks, and is shown to it there without waiting for a slot.
     """
 
     prompt: tuple[int, ...]
@@ -78,6 +79,7 @@ class Ask:
     first: Ask | None = None
     n_logprobs: int | None = None
     timeout_seconds: float | None = None
+    refusable: bool = False
 
     @property
     def n_positions(self) -> int:
@@ -116,13 +118,31 @@ class Step:
 
 @dataclass(frozen=True)
 class Capacity:
-    """What a backend can take: sizes, and what is in use now."""
+    """What a backend can take: sizes, and what is in use now.
+
+    Tokens are the most positions that waiting requests can come to occupy.
+    """
 
     n_slots: int
     max_length: int
     max_queue: int
+    max_queue_tokens: int
     n_running: int
     n_waiting: int
+    n_waiting_tokens: int
+
+    @property
+    def has_room(self) -> bool:
+        """Whether the smallest request could be queued."""
+        return self.admits(1, 1)
+
+    def admits(self, n: int, n_tokens: int) -> bool:
+        """Whether n more requests, of so many tokens in all, can be queued. Where nobody
+        waits their tokens do not matter, so that none waits for ever.
+        """
+        if self.n_waiting + n > self.max_queue:
+            return False
+        return not self.n_waiting or self.n_waiting_tokens + n_tokens <= self.max_queue_tokens
 
 
 class Observer(Protocol):

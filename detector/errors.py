@@ -85,7 +85,13 @@ class PromptTooLongError(RequestError):
 
 
 class CapacityError(TrajGuardError):
+    """`retry_after_seconds` says when to come back, where that is known."""
+
     code = "queue_full"
+
+    def __init__(self, message: str, *, retry_after_seconds: int | None = None) -> None:
+        super().__init__(message)
+        self.retry_after_seconds = retry_after_seconds
 
 
 class DeadlineError(TrajGuardError):

@@ -11,10 +11,11 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 
 from app.asking import Asked
 from app.chat.choice import Choice, Piece
-from app.engine_thread import Steps
 from app.judging import Judged
 from app.policy import decide
+from app.steps import Steps
 from detector.backend import Codec
+from detector.errors import TrajGuardError
 from detector.judge import Judgement
 
 
@@ -39,6 +40,7 @@ class Generation:
         self._request_id = request_id
         self._began = time.perf_counter()
         self._first_token_seconds: float | None = None
+        self._error: TrajGuardError | None = None
         self._closed = False
         self._choices = {
             ask: Choice(index, codec.stream(), stop_texts, ask.sampling.min_tokens)
@@ -63,8 +65,8 @@ class Generation:
     async def pieces(self) -> AsyncGenerator[Piece]:
         """The choices' responses as they come; the last piece of each says why it ended.
 
-        Closing this ends the generation. Raises DeadlineError, and EngineError when the
-        engine fails.
+        Closing this ends the generation. Raises DeadlineError, EngineError when the
+        engine fails, and NotReadyError when the service stops before the end.
         """
         try:
             async for step in self._steps:
@@ -76,6 +78,9 @@ class Generation:
                 if piece.ending is not None:
                     self._steps.leave(step.ask)
                 yield piece
+        except TrajGuardError as error:
+            self._error = error
+            raise
         finally:
             self.close()
 
@@ -86,18 +91,20 @@ class Generation:
         self._closed = True
         self._steps.close()
         judgement, mode = self.judgement, self.asked.mode
-        verdict = judgement.verdict
+        verdict, error = judgement.verdict, self._error
+        decided = verdict if error is None else None
         self._judged(
             Judged(
                 request_id=self._request_id,
                 mode=mode,
                 verdict=verdict,
                 decision=(
-                    None if verdict is None else decide(verdict, mode, judgement.fails_closed)
+                    None if decided is None else decide(decided, mode, judgement.fails_closed)
                 ),
                 n_prompt=self.n_prompt,
                 n_response=self.n_response,
                 first_token_seconds=self._first_token_seconds,
+                error=None if error is None else error.code,
             )
         )
 

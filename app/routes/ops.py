@@ -22,12 +22,14 @@ _METRICS: dict[int | str, dict[str, Any]] = {
 }
 
 
+@router.head("/health", include_in_schema=False)
 @router.get("/health")
 async def health() -> dict[str, str]:
     """The process is alive."""
     return {"status": "HEALTHY"}
 
 
+@router.head("/readyz", include_in_schema=False)
 @router.get("/readyz", responses=_NOT_READY)
 async def readyz(loaded: Ready, caller: CallerOf) -> dict[str, Any]:
     """Model and artifact are loaded and match: what is in force. The numbers are for who sees
@@ -59,6 +61,7 @@ async def models(loaded: Ready) -> ModelList:
     return ModelList(data=[Model(id=loaded.model_id, created=loaded.started)])
 
 
+@router.head("/metrics", include_in_schema=False, dependencies=[Depends(require_trusted)])
 @router.get(
     "/metrics",
     dependencies=[Depends(require_trusted)],

@@ -104,6 +104,11 @@ class Collector:
         else:
             self._detach()
 
+    def running_means(self, slots: Sequence[int], counts: Sequence[int]) -> Tensor:
+        """The sums of these slots over so many states each, (L + 1, slots, d)."""
+        sums = self.sums[:, to_device(slots, self._device)]
+        return sums / to_device(counts, self._device)[:, None]
+
     def move(self, source: int, target: int) -> None:
         self.sums[:, target] = self.sums[:, source]
 

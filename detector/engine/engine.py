@@ -16,28 +16,24 @@ This file knows nothing of HTTP, asyncio, detectors or thresholds.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import cast
-from weakref import WeakSet
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel
 
 from detector.backend import Ask, Capacity, Finish, Observer, Step, TokenLogprobs
+from detector.engine.claims import claim, release, require_free
 from detector.engine.collector import Collector
-from detector.engine.kernels.transfer import to_device
 from detector.engine.logprobs import token_logprobs
 from detector.engine.model.checkpoint import Checkpoint
 from detector.engine.prefill import Row
-from detector.engine.run import Run
+from detector.engine.run import Kept, Run, advance
 from detector.engine.runner import StateBytes, open_runner
 from detector.engine.sampling import draw
-from detector.engine.schedule import Chunk, Decode, Prefill, Schedule
-from detector.errors import EngineError
+from detector.engine.schedule import Schedule
+from detector.engine.work import Chunk, Decode, Prefill, Resume
 from detector.trajectory import END, PROMPT_LOOKS, Look, in_order, looks_due
-
-_models_in_use: WeakSet[PreTrainedModel] = WeakSet()
 
 
 class Engine:
@@ -60,21 +56,18 @@ class Engine:
         n_slots: int = 16,
         max_length: int = 2048,
         max_queue: int = 256,
+        max_queue_tokens: int | None = None,
         prefill_tokens: int = 512,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         model = checkpoint.model
-        if model in _models_in_use:
-            raise EngineError(
-                f"model {checkpoint.name!r} already runs under an engine: close that one first"
-            )
+        require_free(checkpoint)
         positions = getattr(model.config.get_text_config(), "max_position_embeddings", None)
         length = min(max_length, positions or max_length)
         self.checkpoint = checkpoint
         self.looks = frozenset(looks)
         self._observer = observer
         self._judges_responses = bool(self.looks - PROMPT_LOOKS)
-        self._device = model.device
         self._collector = Collector(model, n_slots)
         if not self.looks:
             self._collector.close()
@@ -89,12 +82,13 @@ class Engine:
         except BaseException:
             self._collector.close()
             raise
-        _models_in_use.add(model)
+        claim(checkpoint)
         self._schedule = Schedule(
             self.looks,
             n_slots=self._runner.n_slots,
             max_length=length,
             max_queue=max_queue,
+            max_queue_tokens=max_queue_tokens or max_queue * length,
             prefill_tokens=self._runner.prefill_tokens,
             alone=self._runner.alone,
             n_tokens=cast("Tensor", model.get_input_embeddings().weight).shape[0],
@@ -135,6 +129,8 @@ class Engine:
         match self._schedule.next():
             case Prefill(rows):
                 self._prefill(rows)
+            case Resume(resumed):
+                self._resume(resumed)
             case Chunk(row, start, stop):
                 self._prefill_chunk(row, start, stop)
             case Decode(runs):
@@ -151,16 +147,20 @@ class Engine:
         """
         self._collector.close()
         self._runner.close()
-        _models_in_use.discard(self.checkpoint.model)
+        release(self.checkpoint)
 
     # Run
 
     def _prefill(self, rows: Sequence[Row]) -> None:
-        """Whole sequences: start the generations, finish the traces."""
+        """Whole sequences: start the generations, finish the traces, judge those who wait."""
         starting = [index for index, row in enumerate(rows) if row.starts_response]
+        kept = [index for index, row in enumerate(rows) if row.kept]
         started = [rows[index].run for index in starting]
         first = self._schedule.start(started)
-        means, logits = self._runner.prefill(rows, starting, first)
+        means, logits, keys = self._runner.prefill(rows, starting, first, kept)
+        for place, index in enumerate(kept):
+            logits_after = logits[len(starting) + place].clone()
+            rows[index].run.kept = Kept(keys[place], logits_after, means[:, index, 0].clone())
         for slot, index in enumerate(starting, start=first):
             self._collector.sums[:, slot] = means[:, index, 0]
         for run in started:
@@ -172,7 +172,20 @@ class Engine:
             elif run not in started and run in ended:
                 self._end(run, ended[run])
         if started:
-            self._emit(started, logits, ended)
+            self._emit(started, logits[: len(started)], ended)
+
+    def _resume(self, runs: Sequence[Run]) -> None:
+        """Start the generations whose prompts were prefilled, and judged, ahead."""
+        first = self._schedule.start(runs)
+        logits = []
+        for slot, run in enumerate(runs, start=first):
+            kept, run.kept = run.kept, None
+            assert kept is not None
+            self._runner.restore(slot, kept.keys)
+            self._collector.sums[:, slot] = kept.state
+            run.n_cached = len(run.ask.prompt)
+            logits.append(kept.logits)
+        self._emit(runs, torch.stack(logits), {})
 
     def _prefill_chunk(self, row: Row, start: int, stop: int) -> None:
         """The next chunk of a long prompt; after the last one its generation starts."""
@@ -224,8 +237,7 @@ class Engine:
         """Show the observer the running means of running requests."""
         slots = [self._schedule.slot(run) for run in runs]
         counts = [run.n_cached - len(run.ask.prompt) + 1 for run in runs]
-        sums = self._collector.sums[:, to_device(slots, self._device)]
-        means = sums / to_device(counts, self._device)[:, None]
+        means = self._collector.running_means(slots, counts)
         return self._observe(look, runs, means.transpose(0, 1))
 
     def _observe(self, look: Look, runs: Sequence[Run], means: Tensor) -> dict[Run, Finish]:
@@ -249,36 +261,24 @@ class Engine:
 
     # Emit
 
-    def _emit(self, runs: Sequence[Run], logits: Tensor, ended: Mapping[Run, Finish]) -> None:
+    def _emit(self, runs: Sequence[Run], logits: Tensor, ended: dict[Run, Finish]) -> None:
         """Draw, record and report each request's next token, or its end."""
         eos_ids = self.checkpoint.eos_ids
         tokens, failed = draw(logits, runs, eos_ids)
         logprobs = token_logprobs(logits, tokens, [run.ask.n_logprobs for run in runs])
-        finishes: dict[Run, Finish] = {}
-        for row, (run, token) in enumerate(zip(runs, tokens, strict=True)):
-            if row in failed:
-                finishes[run] = "failed"
-                continue
-            if run in ended:
-                finishes[run] = ended[run]
-                continue
-            run.generated.append(token)
-            if token in eos_ids and not run.ask.sampling.ignore_eos:
-                finishes[run] = "stop"
-            elif len(run.generated) >= run.ask.max_tokens:
-                finishes[run] = "length"
+        finishes = advance(runs, tokens, eos_ids, ended | {runs[row]: "failed" for row in failed})
         if END in self.looks:
             finished = [run for run in finishes if finishes[run] in ("stop", "length")]
             if finished:
                 finishes |= self._observe_responses(END, finished)
         for run, of_token in zip(runs, logprobs, strict=True):
-            finish = finishes.get(run)
-            if finish is None:
+            end = finishes.get(run)
+            if end is None:
                 self._steps.append(Step(run.ask, run.generated[-1], logprobs=of_token))
-            elif finish in ("stop", "length"):
-                self._end(run, finish, run.generated[-1], of_token)
+            elif end in ("stop", "length"):
+                self._end(run, end, run.generated[-1], of_token)
             else:
-                self._end(run, finish)
+                self._end(run, end)
 
     def _end(
         self,
@@ -288,7 +288,7 @@ class Engine:
         logprobs: TokenLogprobs | None = None,
     ) -> None:
         """Report a request's end and give its slot, if it has one, to the last one."""
-        run.finish = finish
+        run.finish, run.kept = finish, None
         self._steps.append(Step(run.ask, token, finish, logprobs))
         freed = self._schedule.end(run)
         if freed is None:

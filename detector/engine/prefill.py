@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from detector.engine.run import Run
@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 class Row:
     """One sequence of a prefill, and the looks to take on it: each look's place in `spans`.
 
-    `spans[0]` is always the last prompt token, which a starting response sums up from.
+    `spans[0]` is always the last prompt token, which a starting response sums up from. A row
+    that is `kept` is a prompt whose response starts later, without prefilling it again.
     """
 
     run: Run
@@ -25,6 +26,7 @@ class Row:
     spans: tuple[Span, ...]
     looks: dict[Look, int]
     starts_response: bool
+    kept: bool = False
 
     @classmethod
     def of(
@@ -62,7 +64,7 @@ def rows_of(run: Run, looks: frozenset[Look]) -> list[Row]:
     ask, rows = run.ask, []
     question = ask.question
     span = None if question is None else question.span
-    if ask.first is not None:
+    if ask.first is not None or run.is_judged:
         looks -= PROMPT_LOOKS
     if question is not None and question.tokens != ask.prompt and looks & PROMPT_LOOKS:
         rows.append(Row.of(run, question.tokens, looks & PROMPT_LOOKS, question=span))
@@ -72,3 +74,15 @@ def rows_of(run: Run, looks: frozenset[Look]) -> list[Row]:
     elif looks or not rows:
         rows.append(Row.of(run, ask.prompt, looks, question=span, response=ask.response))
     return rows
+
+
+def row_ahead(run: Run, looks: frozenset[Look]) -> Row | None:
+    """The sequence that a request is judged on at its prompt, to be prefilled while it waits;
+    None for one that is not refused there, or was judged already.
+    """
+    if run.ask.response is not None or run.is_judged or not run.ask.refusable:
+        return None
+    row = rows_of(run, looks)[0]
+    if not row.looks:
+        return None
+    return replace(row, starts_response=False, kept=row.starts_response)

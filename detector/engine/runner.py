@@ -12,6 +12,7 @@ from torch import Tensor
 
 from detector.engine.collector import Collector
 from detector.engine.kernels.attention import use_batched_attention
+from detector.engine.kernels.cache import Keys
 from detector.engine.kernels.graphs import recorder
 from detector.engine.kernels.packed import pack_linears
 from detector.engine.model.checkpoint import Checkpoint
@@ -46,13 +47,22 @@ class Runner(Protocol):
     slot_bytes: int | None
 
     def prefill(
-        self, rows: Sequence[Row], starting: Sequence[int], first_slot: int
-    ) -> tuple[Tensor, Tensor]:
-        """Whole sequences; those `starting` are kept in slots from `first_slot` on.
+        self,
+        rows: Sequence[Row],
+        starting: Sequence[int],
+        first_slot: int,
+        kept: Sequence[int] = (),
+    ) -> tuple[Tensor, Tensor, list[Keys]]:
+        """Whole sequences; those `starting` go into slots from `first_slot` on, of those `kept`
+        the keys and values are returned.
 
-        Returns the means over each row's spans (L + 1, rows, spans, d), and the logits after
-        the last token of each row `starting` (len(starting), vocabulary).
+        Returns the means over each row's spans (L + 1, rows, spans, d), the logits after the
+        last token of each row `starting` and then `kept` (their number, vocabulary), and the
+        keys. Where requests run `alone` none can be kept.
         """
+
+    def restore(self, slot: int, keys: Keys) -> None:
+        """Put what was kept of a prefill into a slot."""
 
     def prefill_chunk(self, row: Row, start: int, stop: int) -> tuple[Tensor, Tensor]:
         """Positions start..stop-1 of the staged prompt.

@@ -5,6 +5,11 @@ for every running request. Prompts go first, so that first tokens go out soon, b
 `prefill_tokens` positions of them between two decode steps, so that they keep nobody waiting.
 Running requests occupy slots 0..n-1; a finished one is back-filled by the last.
 
+While no slot is free, those who wait and may be refused are judged ahead, in their order: what is
+judged of them is prefilled without a slot, so that a refusal waits for no slot. Of the budget
+that takes a part only, for the sake of those who run; and where it is the prompt itself, its
+keys are kept, as far as there is room for them, so that nothing is prefilled twice.
+
 This file knows nothing of torch or of the model.
 """
 
@@ -13,45 +18,20 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import NamedTuple
+from dataclasses import replace
 
 from detector.backend import Ask, Capacity, Finish
-from detector.engine.prefill import Row, rows_of
+from detector.engine.admission import require_valid
+from detector.engine.prefill import Row, row_ahead, rows_of
 from detector.engine.run import Run
-from detector.errors import CapacityError, InvalidRequestError, PromptTooLongError
+from detector.engine.work import Chunk, Decode, Freed, Prefill, Resume
+from detector.errors import CapacityError, InvalidRequestError
 from detector.trajectory import Look
 
-
-@dataclass(frozen=True)
-class Prefill:
-    """Next: these whole sequences at once."""
-
-    rows: tuple[Row, ...]
-
-
-@dataclass(frozen=True)
-class Chunk:
-    """Next: positions start..stop-1 of the prompt that is staged, aside from the slots."""
-
-    row: Row
-    start: int
-    stop: int
-
-
-@dataclass(frozen=True)
-class Decode:
-    """Next: one token for each of these, which occupy slots 0..n-1."""
-
-    runs: tuple[Run, ...]
-
-
-class Freed(NamedTuple):
-    """A slot that an ended request has left, and who moves into it from slot `source`."""
-
-    slot: int
-    source: int
-    moved: Run | None
+_AHEAD_SHARE = 2
+"""What part of the budget judging ahead has while others run."""
+_KEPT_SLOTS = 2
+"""Prompts that wait keep no more positions than so many slots hold."""
 
 
 class Schedule:
@@ -68,6 +48,7 @@ class Schedule:
         n_slots: int,
         max_length: int,
         max_queue: int,
+        max_queue_tokens: int,
         prefill_tokens: int,
         alone: bool,
         n_tokens: int,
@@ -77,6 +58,7 @@ class Schedule:
         self._n_slots = n_slots
         self._max_length = max_length
         self._max_queue = max_queue
+        self._max_queue_tokens = max_queue_tokens
         self._prefill_tokens = prefill_tokens
         self._alone = alone
         self._n_tokens = n_tokens
@@ -89,18 +71,26 @@ class Schedule:
         self._staged_rows: list[Row] = []
         # Positions prefilled since the last decode step.
         self._n_prefilled = 0
+        # Positions that may be prefilled ahead between two decode steps, and that may be kept.
+        self._ahead_tokens = prefill_tokens // _AHEAD_SHARE
+        self._kept_tokens = _KEPT_SLOTS * max_length
 
     # Any thread.
 
     def capacity(self) -> Capacity:
         with self._lock:
-            return Capacity(
-                n_slots=self._n_slots,
-                max_length=self._max_length,
-                max_queue=self._max_queue,
-                n_running=len(self._running) + (self._staged is not None),
-                n_waiting=len(self._waiting),
-            )
+            return self._capacity()
+
+    def _capacity(self) -> Capacity:
+        return Capacity(
+            n_slots=self._n_slots,
+            max_length=self._max_length,
+            max_queue=self._max_queue,
+            max_queue_tokens=self._max_queue_tokens,
+            n_running=len(self._running) + (self._staged is not None),
+            n_waiting=len(self._waiting),
+            n_waiting_tokens=sum(run.ask.n_positions for run in self._waiting),
+        )
 
     @property
     def busy(self) -> bool:
@@ -110,14 +100,15 @@ class Schedule:
     def add(self, asks: Sequence[Ask]) -> None:
         """Queue requests, all or none. Raises as `Backend.submit` does."""
         for ask in asks:
-            self._require_valid(ask)
+            require_valid(ask, max_length=self._max_length, n_tokens=self._n_tokens)
         now = self._clock()
         with self._lock:
-            n_waiting = len(self._waiting)
-            if n_waiting + len(asks) > self._max_queue:
+            capacity, n_asked = self._capacity(), sum(ask.n_positions for ask in asks)
+            if not capacity.admits(len(asks), n_asked):
                 raise CapacityError(
-                    f"the queue is full ({n_waiting} of {self._max_queue} places are taken, "
-                    f"{len(asks)} more asked for): try again shortly"
+                    f"the queue is full ({capacity.n_waiting} of {self._max_queue} places are "
+                    f"taken, {len(asks)} more asked for; {capacity.n_waiting_tokens} of "
+                    f"{self._max_queue_tokens} tokens, {n_asked} more): try again shortly"
                 )
             runs: dict[Ask, Run] = {}
             for ask in asks:
@@ -141,42 +132,6 @@ class Schedule:
             run = self._runs.get(ask)
             if run is not None:
                 run.cancelled = True
-
-    def _require_valid(self, ask: Ask) -> None:
-        if ask.response is None and ask.max_tokens < 1:
-            raise InvalidRequestError(
-                f"max_tokens is {ask.max_tokens}: ask for at least 1", param="max_tokens"
-            )
-        question = ask.question
-        texts = {"prompt": ask.prompt, "question": None if question is None else question.tokens}
-        for name, ids in texts.items():
-            if ids is not None and not ids:
-                raise InvalidRequestError(f"the {name} has no tokens: send some", param="messages")
-        for name, ids in {**texts, "response": ask.response}.items():
-            if ids and not 0 <= min(ids) <= max(ids) < self._n_tokens:
-                raise InvalidRequestError(
-                    f"the {name} has a token that the model's {self._n_tokens} do not include: "
-                    "serve the model with the tokenizer it was trained with",
-                    param="messages",
-                )
-        n_question = 0
-        if question is not None:
-            n_question = len(question.tokens)
-            start, stop = question.span
-            if not 0 <= start < stop <= n_question:
-                raise InvalidRequestError(
-                    f"the question's span {question.span} holds none of its {n_question} tokens "
-                    "or others: give it as start, stop",
-                    param="messages",
-                )
-        needed = max(ask.n_positions, n_question)
-        if needed > self._max_length:
-            raise PromptTooLongError(
-                f"the prompt takes {len(ask.prompt)} tokens and the request "
-                f"{needed} in all; a slot holds {self._max_length}: shorten the "
-                "prompt or lower max_tokens",
-                param="messages",
-            )
 
     # The engine's own thread.
 
@@ -203,7 +158,7 @@ class Schedule:
                         overdue[run] = finish
         return overdue
 
-    def next(self) -> Prefill | Chunk | Decode | None:
+    def next(self) -> Prefill | Chunk | Resume | Decode | None:
         """The next step's work; nothing when nobody is there."""
         with self._lock:
             if not self._running:
@@ -214,8 +169,10 @@ class Schedule:
             self._n_prefilled = 0
             return Decode(tuple(self._running)) if self._running else None
 
-    def _next_prefill(self) -> Prefill | Chunk | None:
+    def _next_prefill(self) -> Prefill | Chunk | Resume | None:
         if self._staged is None:
+            if kept := self._take_kept():
+                return Resume(tuple(kept))
             rows = tuple(self._take_waiting())
             if rows:
                 self._n_prefilled += len(rows) * max(len(row.ids) for row in rows)
@@ -229,12 +186,26 @@ class Schedule:
         start, n = self._staged.n_cached, len(self._staged.ask.prompt)
         return Chunk(self._staged_rows[0], start, min(start + self._prefill_tokens, n))
 
+    def _take_kept(self) -> list[Run]:
+        """Take those whose turn it is and whose prompts were kept, as far as there are slots."""
+        taken: list[Run] = []
+        n_free = self._n_slots - len(self._running)
+        for run in self._waiting:
+            if run.ask.response is not None or run.first in self._waiting:
+                continue
+            if not run.is_kept or len(taken) == n_free:
+                break
+            taken.append(run)
+        for run in taken:
+            self._waiting.remove(run)
+        return taken
+
     def _take_waiting(self) -> list[Row]:
         """Take waiting requests, first come first served, while there is room for them.
 
         A trace needs no slot, so it may pass generations that wait for one, unless the model
         runs one request alone. A prompt over the budget goes to staging, by itself. A request
-        that has a first one waits until that is judged.
+        that has a first one waits until that is judged. One that is judged ahead goes on waiting.
         """
         taken: list[Row] = []
         left = self._prefill_tokens - self._n_prefilled
@@ -243,10 +214,15 @@ class Schedule:
         for run in list(self._waiting):
             traced = run.ask.response is not None
             if not n_free and (not traced or self._alone):
+                if (row := self._row_ahead(run, longest, len(taken))) is not None:
+                    taken.append(row)
+                    longest = max(longest, len(row.ids))
                 continue
             first = run.first
             if first in self._waiting or any(row.run is first for row in taken):
                 continue
+            if run.is_kept:  # its turn is the next step
+                break
             rows = rows_of(run, self._looks)
             length = max(longest, *(len(row.ids) for row in rows))
             if length * (len(taken) + len(rows)) > left:
@@ -261,6 +237,25 @@ class Schedule:
             longest = length
             n_free -= not traced
         return taken
+
+    def _row_ahead(self, run: Run, longest: int, n_taken: int) -> Row | None:
+        """What to prefill ahead of a request that waits for a slot, if anything and if it fits
+        beside `n_taken` rows that are `longest` positions long. One row always does by itself.
+        """
+        row = None if self._alone else row_ahead(run, self._looks)
+        if row is None:
+            return None
+        n = len(row.ids)
+        by_itself = not n_taken and not self._n_prefilled
+        n_ahead = self._n_prefilled + max(longest, n) * (n_taken + 1)
+        if n_ahead > (self._prefill_tokens if by_itself else self._ahead_tokens):
+            return None
+        run.is_judged = True
+        if row.kept:
+            n_kept = sum(len(each.ask.prompt) for each in self._waiting if each.is_kept)
+            run.is_kept = n_kept + n <= self._kept_tokens
+            row = replace(row, kept=run.is_kept)
+        return row
 
     def start(self, runs: Sequence[Run]) -> int:
         """Prefilled prompts run from now on; returns the first of their slots."""

@@ -15,6 +15,7 @@ from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
 
 from detector.engine.collector import Collector
+from detector.engine.kernels.cache import Keys
 from detector.engine.prefill import Row
 from detector.errors import UnsupportedModelError
 
@@ -52,8 +53,12 @@ class SequentialRunner:
         self._cache: Any = None
 
     def prefill(
-        self, rows: Sequence[Row], starting: Sequence[int], first_slot: int
-    ) -> tuple[Tensor, Tensor]:
+        self,
+        rows: Sequence[Row],
+        starting: Sequence[int],
+        first_slot: int,
+        kept: Sequence[int] = (),
+    ) -> tuple[Tensor, Tensor, list[Keys]]:
         n_spans = max(len(row.spans) for row in rows)
         means, logits = [], []
         for index, row in enumerate(rows):
@@ -64,7 +69,10 @@ class SequentialRunner:
                 self._model(input_ids=self._batch_of(row.ids), use_cache=False)
             # The spans that a row lacks are filled up with zeros.
             means.append(torch.nn.functional.pad(mean, (0, 0, 0, n_spans - mean.shape[2])))
-        return torch.cat(means, 1), torch.stack(logits) if logits else torch.empty(0)
+        return torch.cat(means, 1), torch.stack(logits) if logits else torch.empty(0), []
+
+    def restore(self, slot: int, keys: Keys) -> None:
+        raise NotImplementedError("nothing is prefilled while a request runs")
 
     def prefill_chunk(self, row: Row, start: int, stop: int) -> tuple[Tensor, Tensor]:
         raise NotImplementedError("prompts are prefilled whole")

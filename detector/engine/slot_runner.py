@@ -16,7 +16,7 @@ from transformers import PreTrainedModel
 
 from detector.engine.collector import Collector
 from detector.engine.kernels import attention
-from detector.engine.kernels.cache import KeySizes, SlotCache
+from detector.engine.kernels.cache import Keys, KeySizes, SlotCache
 from detector.engine.kernels.graphs import Record, Step
 from detector.engine.kernels.mask import FULL, SLIDING, CausalMask, layer_kinds
 from detector.engine.kernels.transfer import to_device
@@ -63,20 +63,26 @@ class SlotRunner:
         self._recorded: dict[tuple[int, int, bool], Step] = {}
 
     def prefill(
-        self, rows: Sequence[Row], starting: Sequence[int], first_slot: int
-    ) -> tuple[Tensor, Tensor]:
+        self,
+        rows: Sequence[Row],
+        starting: Sequence[int],
+        first_slot: int,
+        kept: Sequence[int] = (),
+    ) -> tuple[Tensor, Tensor, list[Keys]]:
         """Under the causal mask no position sees the padding after it, and padded keys
         are overwritten by decode before its mask lets them be seen.
         """
         device = self._positions.device
         n = max(len(row.ids) for row in rows)
         ids = to_device([row.ids + (0,) * (n - len(row.ids)) for row in rows], device)
-        kept = to_device(torch.tensor(starting, dtype=torch.long), device)
+        started = to_device(torch.tensor(starting, dtype=torch.long), device)
         if starting:
             self._make_room(first_slot, n)
-        self._cache.prompts(kept, self._slots[first_slot : first_slot + len(kept)])
+        slots = self._slots[first_slot : first_slot + len(starting)]
+        keys = self._cache.prompts(started, slots, {index: len(rows[index].ids) for index in kept})
         means = self._collector.prefill([row.spans for row in rows], n)
-        ends = [len(rows[index].ids) - 1 for index in starting]
+        going_on = [*starting, *kept]
+        ends = [len(rows[index].ids) - 1 for index in going_on]
         wanted = sorted(set(ends)) or [0]
         positions = self._positions[:n]
         logits = self._forward(
@@ -87,7 +93,12 @@ class SlotRunner:
             logits_to_keep=to_device(wanted, device),
         )
         last = torch.tensor([wanted.index(end) for end in ends], dtype=torch.long)
-        return means, logits[kept, to_device(last, device)]
+        picked = to_device(torch.tensor(going_on, dtype=torch.long), device)
+        return means, logits[picked, to_device(last, device)], list(keys.values())
+
+    def restore(self, slot: int, keys: Keys) -> None:
+        self._make_room(slot, keys[0][0].shape[1])
+        self._cache.restore(slot, keys)
 
     def prefill_chunk(self, row: Row, start: int, stop: int) -> tuple[Tensor, Tensor]:
         self._cache.chunk(start)

@@ -19,18 +19,18 @@ from detector.backend import (
     Ask,
     Capacity,
     Finish,
-    Message,
     Observer,
-    RenderedQuestion,
     Step,
     TokenLogprobs,
 )
 from detector.engine.run import Run
-from detector.engine.schedule import Chunk, Decode, Prefill, Schedule
+from detector.engine.schedule import Schedule
+from detector.engine.work import Chunk, Decode, Prefill, Resume
 from detector.judge import Judge
 from detector.manifest import Context, Fingerprint, LookManifest, Manifest, Splits
 from detector.trajectory import END, Look, in_order, look_name, looks_due, parse_look, stage
 from detector.verdict import LookScore, Verdict
+from tests.app.recorded_codec import RecordedCodec
 
 if TYPE_CHECKING:
     from detector.detector import Detector
@@ -41,50 +41,6 @@ RESPONSE = "Tove has 18 eggs, which is 12 fewer than 30."
 
 Scores = Callable[[Ask, Look], float]
 """The standardised score of a request at a look."""
-
-
-class RecordedCodec:
-    """A byte a token; a prompt is the contents of its messages, a line each, and a question
-    the user's turns, a blank line between them.
-    """
-
-    def encode_question(self, turns: Sequence[str]) -> RenderedQuestion:
-        tokens = tuple("\n\n".join(turns).encode())
-        return RenderedQuestion(tokens, (len(tokens) - len(turns[-1].encode()), len(tokens)))
-
-    def encode_conversation(
-        self, messages: Sequence[Message], most: int | None = None
-    ) -> tuple[int, ...]:
-        return tuple("\n".join(message["content"] for message in messages).encode())
-
-    def encode_response(self, response: str, most: int | None = None) -> tuple[int, ...]:
-        return tuple(response.encode())
-
-    def token_bytes(self, token: int) -> bytes:
-        return bytes([token])
-
-    longest_token = 1
-
-    def stream(self) -> RecordedDecoder:
-        return RecordedDecoder()
-
-
-class RecordedDecoder:
-    def __init__(self) -> None:
-        self._held = b""
-
-    def push(self, token: int) -> str:
-        self._held += bytes([token])
-        try:
-            text = self._held.decode()
-        except UnicodeDecodeError:
-            return ""
-        self._held = b""
-        return text
-
-    def flush(self) -> str:
-        text, self._held = self._held.decode(errors="replace"), b""
-        return text
 
 
 @dataclass(frozen=True)
@@ -142,6 +98,7 @@ class RecordedBackend:
         n_slots: int,
         max_length: int,
         max_queue: int,
+        max_queue_tokens: int,
         clock: Callable[[], float],
     ) -> None:
         self._observer = observer
@@ -153,6 +110,7 @@ class RecordedBackend:
             n_slots=n_slots,
             max_length=max_length,
             max_queue=max_queue,
+            max_queue_tokens=max_queue_tokens,
             prefill_tokens=64,
             alone=False,
             n_tokens=256,
@@ -189,6 +147,10 @@ class RecordedBackend:
                         self._emit(run, refused=run in ended)
                     elif run in ended:
                         self._end(run, "judged")
+            case Resume(runs):
+                self._schedule.start(runs)
+                for run in runs:
+                    self._emit(run, refused=False)
             case Chunk(row, _, stop):
                 row.run.n_cached = stop
                 if stop == len(row.ids):
@@ -265,7 +227,7 @@ def in_scope(ask: Ask, look: Look) -> float:
     return 0.0
 
 
-def recorded_app(
+def recorded_load(
     *,
     looks: Sequence[str] = ("prompt", "4"),
     scores: Scores = in_scope,
@@ -275,9 +237,8 @@ def recorded_app(
     clock: Callable[[], float] = time.monotonic,
     manifest: Mapping[str, Any] | None = None,
     read_guard: Callable[[], Guard] | None = None,
-    **settings: object,
-) -> FastAPI:
-    """An application over a recorded backend, calibrated by `context`; reloads `read_guard`."""
+) -> Callable[[Settings], Loaded]:
+    """What loads a recorded backend, calibrated by `context`; reloads `read_guard`."""
     parsed = [parse_look(look) for look in looks]
     detector = RecordedDetector(tuple(map(_FittedLook, parsed)), groups=groups or {})
 
@@ -291,6 +252,7 @@ def recorded_app(
             n_slots=settings.n_slots,
             max_length=settings.max_length,
             max_queue=settings.max_queue,
+            max_queue_tokens=settings.max_queue_tokens,
             clock=clock,
         )
         written = recorded_manifest(
@@ -299,7 +261,38 @@ def recorded_app(
         guard = Guard("recorded-id", written, cast("Detector", detector), RecordedCodec())
         return Loaded.of(settings, guard, judge, backend, "recorded", read_guard or (lambda: guard))
 
-    return create_app(Settings.model_validate({"max_length": 512, **settings}), load=load)
+    return load
+
+
+def recorded_settings(**settings: object) -> Settings:
+    return Settings.model_validate({"max_length": 512, **settings})
+
+
+def recorded_app(
+    *,
+    looks: Sequence[str] = ("prompt", "4"),
+    scores: Scores = in_scope,
+    response: str = RESPONSE,
+    context: Context | None = None,
+    groups: Mapping[str, float] | None = None,
+    clock: Callable[[], float] = time.monotonic,
+    manifest: Mapping[str, Any] | None = None,
+    read_guard: Callable[[], Guard] | None = None,
+    engine_died: Callable[[], None] = lambda: None,
+    **settings: object,
+) -> FastAPI:
+    """An application over a recorded backend, calibrated by `context`; reloads `read_guard`."""
+    load = recorded_load(
+        looks=looks,
+        scores=scores,
+        response=response,
+        context=context,
+        groups=groups,
+        clock=clock,
+        manifest=manifest,
+        read_guard=read_guard,
+    )
+    return create_app(recorded_settings(**settings), load=load, engine_died=engine_died)
 
 
 def ticking() -> Callable[[], float]:

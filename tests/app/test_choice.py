@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from app.chat.choice import Choice, Piece
 from app.chat.stop_texts import StopTexts
 from detector.backend import Ask, Finish, Step, TokenLogprobs
-from tests.app.recorded import RecordedCodec
+from tests.app.recorded_codec import RecordedCodec
 
 CODEC = RecordedCodec()
 ASK = Ask((1,))

@@ -13,7 +13,7 @@ from detector.backend import Ask
 from detector.trajectory import Look
 from tests.app.clients import CHAT, IN_SCOPE, SECRET, client_of, error_of, loaded_of, user
 from tests.app.leaver import Leaver
-from tests.app.recorded import RESPONSE, recorded_app
+from tests.app.recorded import RESPONSE, recorded_app, ticking
 
 SCORE = "/v1/score"
 
@@ -108,6 +108,19 @@ def test_access_log_and_verdict_log_share_the_client_s_id(
     assert "decision=allow mode=refuse stage=response score=0.000 p=0.5000" in lines[0]
     assert lines[1].startswith(f"gateway:7/ab-1 POST {path} 200")
     assert SECRET not in caplog.text
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_request_that_its_deadline_ends_was_not_allowed(
+    caplog: pytest.LogCaptureFixture, stream: bool
+) -> None:
+    body = {"messages": user(IN_SCOPE), "stream": stream, "trajguard": {"timeout_seconds": 12}}
+    with client_of(recorded_app(clock=ticking())) as client, caplog.at_level(logging.INFO, "app"):
+        before = metrics_of(client)
+        assert '"code":"timeout"' in client.post(CHAT, json=body).text
+        after = metrics_of(client)
+    assert risen(before, after, "trajguard_decisions_total") == {}
+    assert "decision=timeout mode=refuse" in caplog.text
 
 
 @pytest.mark.parametrize("asked", [None, "", "a b", "x" * 129, "evil%0d%0a"])

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from app.chat.stop_texts import StopTexts
 from app.policy import MODES, Mode, decide, narrow
-from app.settings import BadSettingError, Settings, load_settings
+from app.settings import BadSettingError, Settings, injected_names, load_settings
 from detector.errors import InvalidRequestError
 from detector.trajectory import PROMPT
 from detector.verdict import LookScore, Verdict
@@ -133,6 +133,51 @@ def test_bad_settings_name_the_variable(
         load_settings()
     assert says in caught.value.message
     assert caught.value.param == f"TRAJGUARD_{name}"
+
+
+KUBERNETES = {
+    "TRAJGUARD_SERVICE_HOST": "10.0.0.7",
+    "TRAJGUARD_SERVICE_PORT": "8000",
+    "TRAJGUARD_SERVICE_PORT_HTTP": "8000",
+    "TRAJGUARD_PORT": "tcp://10.0.0.7:8000",
+    "TRAJGUARD_PORT_8000_TCP": "tcp://10.0.0.7:8000",
+    "TRAJGUARD_PORT_8000_TCP_PROTO": "tcp",
+    "TRAJGUARD_PORT_8000_TCP_PORT": "8000",
+    "TRAJGUARD_PORT_8000_TCP_ADDR": "10.0.0.7",
+}
+
+
+def test_what_kubernetes_puts_into_the_environment_is_skipped(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for name, value in KUBERNETES.items():
+        monkeypatch.setenv(name, value)
+    assert injected_names() == sorted(KUBERNETES)
+    assert load_settings([]).port == 8000
+    file = tmp_path / "trajguard.toml"
+    file.write_text("port = 8001\n")
+    monkeypatch.setenv("TRAJGUARD_CONFIG", str(file))
+    assert load_settings([]).port == 8001
+    monkeypatch.setenv("TRAJGUARD_PORT", "8002")
+    assert load_settings([]).port == 8002
+    assert "TRAJGUARD_PORT" not in injected_names()
+
+
+@pytest.mark.parametrize("name", ["SERVICE_HOSTS", "PORT_8000", "PORT_8000_TCP_PORTS", "SERVICES"])
+def test_what_only_looks_like_kubernetes_is_told(
+    monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setenv(f"TRAJGUARD_{name}", "1")
+    with pytest.raises(BadSettingError, match="is not a setting"):
+        load_settings([])
+
+
+def test_several_workers_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WEB_CONCURRENCY", "1")
+    assert load_settings(["--workers", "1"]).workers == 1
+    monkeypatch.setenv("WEB_CONCURRENCY", "4")
+    with pytest.raises(BadSettingError, match="WEB_CONCURRENCY is '4': one process serves one"):
+        load_settings([])
 
 
 def test_bad_settings_file_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -67,6 +67,12 @@ def test_health_readiness_and_models(client: TestClient, artifact: Artifact) -> 
     assert model["id"] == "tiny"
 
 
+@pytest.mark.parametrize("path", ["/health", "/readyz", "/metrics"])
+def test_probes_may_ask_for_the_head_alone(client: TestClient, path: str) -> None:
+    assert client.head(path).status_code == 200
+    assert "head" not in client.get("/openapi.json").json()["paths"][path]
+
+
 def test_metrics_count_what_happened(app: FastAPI, client: TestClient) -> None:
     def value(name: str, **labels: str) -> float:
         families = text_string_to_metric_families(client.get("/metrics").text)

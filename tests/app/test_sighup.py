@@ -14,13 +14,8 @@ from app.loading import Guard
 from detector.manifest import Context
 from detector.trajectory import PROMPT
 from tests.app.clients import client_of, loaded_of
-from tests.app.recorded import (
-    RecordedCodec,
-    RecordedDetector,
-    _FittedLook,
-    recorded_app,
-    recorded_manifest,
-)
+from tests.app.recorded import RecordedDetector, _FittedLook, recorded_app, recorded_manifest
+from tests.app.recorded_codec import RecordedCodec
 
 if TYPE_CHECKING:
     from detector.detector import Detector

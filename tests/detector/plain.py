@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache, partial
 from typing import Any
 
@@ -123,7 +123,9 @@ def assert_equal_to_plain(
 
 
 def mixed_requests() -> list[Ask]:
-    """Short and long prompts, more than the slots; traces; questions judged apart."""
+    """Short and long prompts, more than the slots; traces; questions judged apart; every second
+    request judged ahead where it waits for a slot.
+    """
     requests = [
         Ask(prompt(length, seed), max_tokens=max_tokens)
         for seed, (length, max_tokens) in enumerate(
@@ -144,7 +146,7 @@ def mixed_requests() -> list[Ask]:
         Ask(prompt(110, 36), max_tokens=3, question=question(110, 36, (60, 63))),
         Ask(prompt(21, 37), response=prompt(5, 38), question=question(21, 37, (20, 21))),
     ]
-    return requests
+    return [replace(each, refusable=n % 2 == 0) for n, each in enumerate(requests)]
 
 
 def assert_mixed_batch_equals_plain(

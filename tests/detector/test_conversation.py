@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from detector.backend import RenderedQuestion
 from detector.conversation import judged_question, user_turns
 from detector.errors import InvalidRequestError
-from tests.app.recorded import RecordedCodec
+from tests.app.recorded_codec import RecordedCodec
 
 
 def said(*turns: str) -> list[dict[str, str]]:

@@ -188,10 +188,14 @@ def test_a_closed_engine_leaves_nothing_behind(checkpoint: Checkpoint) -> None:
     gc.disable()
     try:
         gone = []
-        for _ in range(3):
-            engine = Engine(checkpoint, looks=LOOKS, observer=Seen(), n_slots=4, max_length=64)
+        for _ in range(20):
+            engine = Engine(checkpoint, looks=LOOKS, observer=Seen(), n_slots=1, max_length=64)
             engine.submit(Ask(prompt(5, 0), max_tokens=3), Ask(prompt(60, 1)))
-            drain(engine)
+            # One that is judged ahead and kept, which ends, and one that never does.
+            engine.submit(*(Ask(prompt(7, n), max_tokens=9, refusable=True) for n in (2, 3)))
+            n_tokens = 0
+            while n_tokens < 12:
+                n_tokens += sum(step.token is not None for step in engine.step())
             assert isinstance(engine._runner, SlotRunner)
             cache = engine._runner._cache
             kept = [engine, engine._runner, cache, *(slots._storage for slots in cache._all)]

@@ -2,48 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 
 from detector.backend import Ask, RenderedQuestion
-from detector.engine.run import Run
-from detector.engine.schedule import Chunk, Decode, Freed, Prefill, Schedule
+from detector.engine.work import Chunk, Decode, Freed, Prefill
 from detector.errors import CapacityError, InvalidRequestError, PromptTooLongError
 from detector.trajectory import PROMPT
-
-
-def schedule(**options: Any) -> Schedule:
-    chosen: dict[str, Any] = {
-        "n_slots": 2,
-        "max_length": 100,
-        "max_queue": 8,
-        "prefill_tokens": 20,
-        "alone": False,
-        "n_tokens": 256,
-        "clock": lambda: 0.0,
-        **options,
-    }
-    return Schedule(frozenset({PROMPT}), **chosen)
-
-
-def ask(n: int, **options: Any) -> Ask:
-    return Ask((1,) * n, **{"max_tokens": 5, **options})
-
-
-def judged(*ids: int) -> RenderedQuestion:
-    return RenderedQuestion(ids, (0, len(ids)))
-
-
-def start(plan: Schedule) -> list[Run]:
-    """Prefill what is next, and have its generations run."""
-    work = plan.next()
-    assert isinstance(work, Prefill)
-    started = [row.run for row in work.rows if row.starts_response]
-    plan.start(started)
-    for run in started:
-        run.generated.append(1)
-    return started
+from tests.detector.planned import ask, judged, schedule, start
 
 
 def test_prompts_go_first_then_everybody_decodes() -> None:

@@ -36,13 +36,15 @@ class Plan:
     cancelled_after: int | None
     ends_at: Look | None
     n_others: int = 0
+    refusable: bool = False
 
     def requests(self) -> list[Ask]:
         """The request, and as many others for the same prompt that wait for its judgement."""
         first = self.request()
         if self.response is not None:
             return [first]
-        others = (replace(first, first=first, question=None) for _ in range(self.n_others))
+        other = replace(first, first=first, question=None, refusable=False)
+        others = (replace(other) for _ in range(self.n_others))
         return [first, *others]
 
     def request(self) -> Ask:
@@ -51,6 +53,7 @@ class Plan:
             max_tokens=self.max_tokens,
             question=None if self.question is None else question(self.question, 7),
             response=None if self.response is None else prompt(self.response, 8),
+            refusable=self.refusable,
         )
 
 
@@ -69,6 +72,7 @@ PLANS = st.builds(
     cancelled_after=rarely(st.integers(0, 12)),
     ends_at=rarely(st.sampled_from([QUESTION, PROMPT_MEAN, PROMPT, 2, 4, END])),
     n_others=st.sampled_from([0, 0, 0, 1, 2]),
+    refusable=st.sampled_from([True, False, True]),
 )
 
 
@@ -209,10 +213,10 @@ def checkpoint() -> Iterator[Checkpoint]:
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(
-    plans=st.lists(PLANS, min_size=1, max_size=16),
-    n_slots=st.integers(1, 5),
-    prefill_tokens=st.sampled_from([8, 16, 33, 64, 256]),
-    max_queue=st.sampled_from([2, 6, 20]),
+    plans=st.lists(PLANS, min_size=1, max_size=20),
+    n_slots=st.sampled_from([1, 2, 1, 3, 5]),
+    prefill_tokens=st.sampled_from([64, 16, 256, 33, 8]),
+    max_queue=st.sampled_from([20, 6, 2]),
 )
 def test_any_schedule_gives_each_request_what_it_gets_alone(
     checkpoint: Checkpoint, plans: list[Plan], n_slots: int, prefill_tokens: int, max_queue: int
@@ -242,8 +246,15 @@ def test_any_schedule_gives_each_request_what_it_gets_alone(
     finally:
         engine.close()
     assert set(run.finishes) == set(run.accepted)
-    # First come, first served; whoever waits for a judgement may be passed.
-    generations = [r for r in run.accepted if r.response is None and r.first is None]
+    # First come, first served; whoever waits for a judgement may be passed, and a refusal waits
+    # for nobody.
+    generations = [
+        r
+        for r in run.accepted
+        if r.response is None
+        and r.first is None
+        and not (r.refusable and run.finishes[r] == "judged" and r not in run.tokens)
+    ]
     began = [r for r in run.began if r in generations]
     assert began == [r for r in generations if r in began]
     for request in run.accepted:
@@ -252,7 +263,8 @@ def test_any_schedule_gives_each_request_what_it_gets_alone(
 
 def assert_as_alone(run: Played, seen: Seen, request: Ask) -> None:
     plan, first = run.plans[request], request.first
-    expected = alone(replace(plan, arrives=0, cancelled_after=None, ends_at=None, n_others=0))
+    unhindered = replace(plan, arrives=0, cancelled_after=None, ends_at=None, n_others=0)
+    expected = alone(replace(unhindered, refusable=False))
     tokens, finish = run.tokens.get(request, []), run.finishes[request]
     looks = {look: t for (whose, look), t in seen.trajectories.items() if whose is request}
     if first is not None:

@@ -6,12 +6,15 @@ is (`prompts`, `chunk` or `decode`), and the model's attention layers call `upda
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from torch import Tensor
 
 Write = Callable[[int, Tensor, Tensor], tuple[Tensor, Tensor]]
+
+Keys = Sequence[tuple[Tensor, Tensor]]
+"""One prompt's keys and values, a layer each (heads, positions, head_dim)."""
 
 
 class KeySizes:
@@ -100,16 +103,29 @@ class SlotCache:
                 slots.resize(n_used, length)
             self.length = length
 
-    def prompts(self, rows: Tensor, slots: Tensor) -> None:
-        """Next: whole prompts, right-padded; keep batch rows `rows` in `slots`."""
+    def prompts(self, rows: Tensor, slots: Tensor, aside: Mapping[int, int]) -> dict[int, Keys]:
+        """Next: whole prompts, right-padded; keep batch rows `rows` in `slots`. Returns where
+        the keys and values of the rows `aside`, as many positions as it says, will be found, a
+        layer each.
+        """
+        found: dict[int, list[tuple[Tensor, Tensor]]] = {row: [] for row in aside}
 
         def write(layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
             if len(rows):
                 for kept, new in zip(self._layers[layer], (key, value), strict=True):
                     kept.slots[slots, :, : new.shape[2]] = new[rows]
+            for row, n in aside.items():
+                found[row].append((key[row, :, :n].clone(), value[row, :, :n].clone()))
             return key, value
 
         self._write = write
+        return dict(found)
+
+    def restore(self, slot: int, keys: Keys) -> None:
+        """Copy what `prompts` found of a row into a slot."""
+        for layer, kept in zip(self._layers.values(), keys, strict=True):
+            for slots, one in zip(layer, kept, strict=True):
+                slots.slots[slot, :, : one.shape[1]] = one
 
     def chunk(self, start: int) -> None:
         """Next: the staged prompt's tokens from position `start`, seeing all before them."""

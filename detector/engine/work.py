@@ -1,0 +1,47 @@
+"""What the next step is: the schedule says it, the engine does it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from detector.engine.prefill import Row
+from detector.engine.run import Run
+
+
+@dataclass(frozen=True)
+class Prefill:
+    """Next: these whole sequences at once."""
+
+    rows: tuple[Row, ...]
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Next: positions start..stop-1 of the prompt that is staged, aside from the slots."""
+
+    row: Row
+    start: int
+    stop: int
+
+
+@dataclass(frozen=True)
+class Resume:
+    """Next: these, whose prompts were prefilled ahead and kept, move into slots."""
+
+    runs: tuple[Run, ...]
+
+
+@dataclass(frozen=True)
+class Decode:
+    """Next: one token for each of these, which occupy slots 0..n-1."""
+
+    runs: tuple[Run, ...]
+
+
+class Freed(NamedTuple):
+    """A slot that an ended request has left, and who moves into it from slot `source`."""
+
+    slot: int
+    source: int
+    moved: Run | None
