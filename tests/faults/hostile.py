@@ -19,6 +19,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from typing import NamedTuple
 
 from tests.faults.hostile_bodies import BODIES, Body
 
@@ -28,9 +29,16 @@ CHAT = "/v1/chat/completions"
 JSON = {"content-type": "application/json"}
 
 
+class Served(NamedTuple):
+    """A service that is ready: its port and its process."""
+
+    port: int
+    pid: int
+
+
 @contextmanager
-def service(*flags: str) -> Iterator[int]:
-    """A service that is ready, on the port yielded."""
+def service(*flags: str) -> Iterator[Served]:
+    """A service of the default model in a process of its own."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port: int = free.getsockname()[1]
     command = [sys.executable, "-m", "app", "--port", str(port), "--log-level", "warning", *flags]
@@ -39,7 +47,7 @@ def service(*flags: str) -> Iterator[int]:
         while answer_of(port, "GET", "/readyz")[0] != 200:
             assert process.poll() is None, "the service ended"
             time.sleep(0.2)
-        yield port
+        yield Served(port, process.pid)
     finally:
         process.terminate()
         process.wait()
@@ -143,7 +151,7 @@ def send(port: int, body: Body, path: str) -> int:
 def main() -> int:
     """0 where every body keeps within the bounds."""
     over = 0
-    with service(*sys.argv[1:]) as port, Beside(port) as beside:
+    with service(*sys.argv[1:]) as (port, _), Beside(port) as beside:
         body, text = limits(port)
         print(f"bodies of {body} bytes, {text} of text; milliseconds, status, bytes, body")
         began = time.perf_counter()
