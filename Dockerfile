@@ -32,8 +32,11 @@ RUN make .venv/serving \
     && mkdir -p /var/cache/trajguard \
     && chown trajguard /var/cache/trajguard
 
+# Nothing else is written, so that the root may be read-only: `docker run --read-only --tmpfs /tmp`.
 USER 10001
 ENV TRAJGUARD_CACHE=/var/cache/trajguard \
+    HF_HOME=/var/cache/trajguard/huggingface \
+    PYTHONDONTWRITEBYTECODE=1 \
     TRAJGUARD_HOST=0.0.0.0 \
     PYTHONUNBUFFERED=1
 VOLUME /var/cache/trajguard

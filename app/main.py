@@ -25,7 +25,7 @@ from app.metrics import Metrics
 from app.middleware import BodyLimit, RequestLog
 from app.routes import chat, ops, score
 from app.routes.dependencies import State
-from app.security import KeyRequired, Keys
+from app.security import KeyRequired, Keys, describe_keys
 from app.settings import PREFIX, Settings
 from detector.errors import TrajGuardError
 
@@ -129,4 +129,6 @@ def create_app(settings: Settings, load: Callable[[Settings], Loaded] = load) ->
     app.include_router(chat.router, responses=described)
     app.include_router(score.router, responses=described)
     app.include_router(ops.router)
+    if keys:
+        describe_keys(app)
     return app

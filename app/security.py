@@ -12,9 +12,9 @@ import re
 import secrets
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
-from fastapi import Depends, Request
+from fastapi import Depends, FastAPI, Request
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -83,22 +83,23 @@ class Keys:
         return bool(self._entries)
 
     def caller(self, headers: Headers) -> Caller:
-        """Who presents these headers: the highest role of the keys in them."""
-        presented = [
-            hashlib.sha256(key.encode("utf-8", "surrogateescape")).digest()
-            for key in _presented(headers)
-        ]
-        role: Role | None = None
-        for its_role, digest in self._entries:
-            for shown in presented:
-                # All are compared, however early one is equal.
-                equal = hmac.compare_digest(shown, digest)
-                if equal and (role is None or ROLES.index(its_role) > ROLES.index(role)):
-                    role = its_role
+        """Who presents these headers. Of a key that is known beside one that is not, nothing is
+        made: something is set wrongly.
+        """
+        roles = [self._role_of(key) for key in _presented(headers)]
+        role = None
+        if roles and None not in roles:
+            role = max((each for each in roles if each is not None), key=ROLES.index)
         known = not self or role is not None
         privileged = role in ("privileged", "admin")
         whole = self._settings.verdict_detail == "full"
         return Caller(role, privileged or not self, privileged or (known and whole))
+
+    def _role_of(self, key: str) -> Role | None:
+        shown = hashlib.sha256(key.encode("utf-8", "surrogateescape")).digest()
+        # All are compared, however early one is equal.
+        equal = [role for role, digest in self._entries if hmac.compare_digest(shown, digest)]
+        return max(equal, key=ROLES.index, default=None)
 
 
 class KeyRequired:
@@ -122,6 +123,25 @@ class KeyRequired:
             await response_of(error)(scope, receive, send)
             return
         await self._app(scope, receive, send)
+
+
+def describe_keys(app: FastAPI) -> None:
+    """Say in the OpenAPI document that all but the probes needs a key."""
+    openapi = app.openapi
+
+    def with_keys() -> dict[str, Any]:
+        document = openapi()
+        document.setdefault("components", {})["securitySchemes"] = {
+            "bearer": {"type": "http", "scheme": "bearer"},
+            "x-api-key": {"type": "apiKey", "in": "header", "name": "x-api-key"},
+        }
+        for path, operations in document["paths"].items():
+            for operation in operations.values() if path not in OPEN else ():
+                operation["security"] = [{"bearer": []}, {"x-api-key": []}]
+                operation["responses"].setdefault("401", {"description": "no key that is known"})
+        return document
+
+    app.openapi = with_keys  # type: ignore[method-assign]
 
 
 def _caller(request: Request) -> Caller:

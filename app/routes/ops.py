@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Header, Response
+from fastapi.responses import PlainTextResponse
 from prometheus_client.exposition import choose_encoder
 
 from app.errors import ErrorBody
@@ -14,6 +15,12 @@ from app.wire.openai import Model, ModelList
 
 router = APIRouter()
 _NOT_READY: dict[int | str, dict[str, Any]] = {503: {"model": ErrorBody, "description": "not yet"}}
+
+_METRICS: dict[int | str, dict[str, Any]] = {
+    200: {"content": {"application/openmetrics-text": {}, "text/plain": {}}},
+    401: {"model": ErrorBody, "description": "no key, where keys are set"},
+    403: {"model": ErrorBody, "description": "not a privileged one"},
+}
 
 
 @router.get("/health")
@@ -53,7 +60,12 @@ async def models(loaded: Ready) -> ModelList:
     return ModelList(data=[Model(id=loaded.model_id, created=loaded.started)])
 
 
-@router.get("/metrics", dependencies=[Depends(require_trusted)])
+@router.get(
+    "/metrics",
+    dependencies=[Depends(require_trusted)],
+    response_class=PlainTextResponse,
+    responses=_METRICS,
+)
 async def metrics(shown: AppMetrics, accept: Annotated[str | None, Header()] = None) -> Response:
     """For Prometheus. Needs a privileged key once keys are set: it tells the threshold."""
     encode, content_type = choose_encoder(accept or "")

@@ -91,8 +91,12 @@ def test_any_key_asks_by_either_header(client: TestClient) -> None:
         key = KEYS[role][0]
         for headers in (bearer(role), {"authorization": f"bearer  {key}"}, {"x-api-key": key}):
             assert client.post(CHAT, json=ASKED, headers=headers).status_code == 200
-    both = {"authorization": "Bearer -", "x-api-key": KEYS["user"][0]}
-    assert client.post(CHAT, json=ASKED, headers=both).status_code == 200
+    both = {"x-api-key": KEYS["user"][0]} | bearer("privileged")
+    assert client.get("/metrics", headers=both).status_code == 200
+    for unknown in ({"authorization": "Bearer -"}, {"x-api-key": "-"}):
+        for known in ({"x-api-key": KEYS["user"][0]}, bearer("user")):
+            status = 200 if unknown.keys() == known.keys() else 401
+            assert client.get("/v1/models", headers=unknown | known).status_code == status
 
 
 def test_a_body_is_not_read_of_who_has_no_key(client: TestClient) -> None:

@@ -50,11 +50,9 @@ def answer_of(
     """Status and content; 0 where nobody listens or the connection is cut."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=120)
     try:
-        try:
+        # Refused by its headers, the answer is there before all of the body is sent.
+        with suppress(BrokenPipeError, ConnectionResetError):
             connection.request(method, path, body, headers)
-        except (BrokenPipeError, ConnectionResetError):
-            # Refused by its headers: the answer is there before all of the body is sent.
-            pass
         response = connection.getresponse()
         return response.status, response.read()
     except (ConnectionError, http.client.HTTPException, OSError):
