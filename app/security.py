@@ -198,7 +198,11 @@ def _entries(texts: Iterable[str], name: str, what: str) -> Iterable[tuple[Role,
 
 
 def _presented(headers: Headers) -> list[str]:
-    """The keys that a request shows: OpenAI's clients send a bearer, others x-api-key."""
-    scheme, _, bearer = headers.get("authorization", "").partition(" ")
-    keys = [headers.get("x-api-key", ""), bearer.strip() if scheme.lower() == "bearer" else ""]
-    return [key for key in keys if key]
+    """The keys that a request shows: OpenAI's clients send a bearer, others x-api-key. An
+    authorization of another kind is a key that nobody knows.
+    """
+    keys = [headers["x-api-key"]] if "x-api-key" in headers else []
+    if "authorization" in headers:
+        scheme, _, bearer = headers["authorization"].partition(" ")
+        keys.append(bearer.strip() if scheme.lower() == "bearer" else "")
+    return keys

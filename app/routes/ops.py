@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Header, Response
-from fastapi.responses import PlainTextResponse
 from prometheus_client.exposition import choose_encoder
 
 from app.errors import ErrorBody
@@ -63,7 +62,6 @@ async def models(loaded: Ready) -> ModelList:
 @router.get(
     "/metrics",
     dependencies=[Depends(require_trusted)],
-    response_class=PlainTextResponse,
     responses=_METRICS,
 )
 async def metrics(shown: AppMetrics, accept: Annotated[str | None, Header()] = None) -> Response:
