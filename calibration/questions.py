@@ -9,6 +9,7 @@ that are texts are fields, which may name a question's group.
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -31,6 +32,7 @@ OF, VARIATION, SOURCE = "of", "variation", "source"
 """Columns that `vary` writes: keys of the questions in a row, what was done to them, their file."""
 
 _KEY_HALF = 8
+_HALF = "half of a surrogate pair is no character: write it whole"
 _ROLES = ("system", "developer", "user", "assistant")
 
 _DASHES = dict.fromkeys(map(ord, "\u2010\u2011\u2012\u2013\u2014\u2015\u2212"), "-")
@@ -191,9 +193,13 @@ def _question(row: Row, column: str | None) -> Question:
     try:
         key = key_of(messages)
     except UnicodeEncodeError:
-        raise error("half of a surrogate pair is no character: write it whole") from None
+        raise error(_HALF) from None
     read = (name, "answer", "options")
     others = {n: v for n, v in row.values.items() if n not in read and isinstance(v, str)}
+    try:
+        json.dumps([others, row.values.get("answer")], ensure_ascii=False, default=str).encode()
+    except UnicodeEncodeError:
+        raise error(_HALF) from None
     return Question(messages, key, row.values.get("answer"), others)
 
 

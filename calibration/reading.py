@@ -14,7 +14,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from detector.errors import QuestionsError
 
@@ -139,8 +139,11 @@ def _json_rows(content: bytes, where: str) -> Iterator[Row]:
 
 
 def _json(text: str, where: str, what: str) -> Any:
+    def no_constant(name: str) -> NoReturn:
+        raise wrong(where, f"{name} is no JSON: write null")
+
     try:
-        return json.loads(text)
+        return json.loads(text, parse_constant=no_constant)
     except json.JSONDecodeError as error:
         at = f"line {error.lineno} column" if error.lineno > 1 else "column"
         raise wrong(
@@ -148,6 +151,9 @@ def _json(text: str, where: str, what: str) -> Any:
         ) from None
     except RecursionError:
         raise wrong(where, f"JSON nested too deeply: fix the {what}") from None
+    except ValueError:
+        # What else `json` refuses: Python's bound on the digits of an integer.
+        raise wrong(where, f"a number of more than 4,300 digits: fix the {what}") from None
 
 
 def _object(value: Any, where: str) -> Row:
@@ -209,11 +215,13 @@ def _table_rows(read_table: Callable[[], Any], form: str, where: str) -> Iterato
 
     try:
         table = read_table()
+        # Offsets that point elsewhere would be followed there.
+        table.validate(full=True)
         # Times to the nanosecond have no Python value, and no question is in them.
         kept = [n for n, column in enumerate(table.schema) if not types.is_temporal(column.type)]
         table = table.select(kept)
         rows = table.to_pylist()
-    except (ArrowException, OSError):
+    except (ArrowException, OSError, UnicodeDecodeError):
         raise wrong(where, f"damaged or not {form}: write it again or fetch it again") from None
     _require_distinct(table.column_names, where)
     for number, values in enumerate(rows, start=1):

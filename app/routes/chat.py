@@ -27,6 +27,9 @@ from detector.errors import TrajGuardError
 
 router = APIRouter(route_class=JsonRoute)
 
+_LINE_ENDS = {ord(letter): f"\\u{ord(letter):04x}" for letter in "\x85\u2028\u2029"}
+"""What JSON may leave as it is, and clients that split lines as Unicode does take for an end."""
+
 
 @router.post(
     "/v1/chat/completions",
@@ -90,4 +93,4 @@ async def _events(
 
 
 def _event(chunk: BaseModel) -> str:
-    return f"data: {chunk.model_dump_json()}\n\n"
+    return f"data: {chunk.model_dump_json().translate(_LINE_ENDS)}\n\n"
