@@ -31,7 +31,9 @@ def assembled(client: TestClient, body: dict[str, Any]) -> list[dict[str, Any]]:
     """By choice: its text, logprobs and ending. Lines are split as Unicode does, which is at
     more than an event stream's ends of lines.
     """
-    made = [{"text": "", "logprobs": [], "ending": None} for _ in range(body["n"])]
+    made: list[dict[str, Any]] = [
+        {"text": "", "logprobs": [], "ending": None} for _ in range(body["n"])
+    ]
     with client.stream("POST", CHAT, json={**body, "stream": True}) as response:
         assert response.status_code == 200
         lines = "".join(response.iter_text()).splitlines()

@@ -204,7 +204,12 @@ def test_what_asks_for_nothing_is_accepted(client: TestClient) -> None:
 
 
 def test_an_assistant_may_have_said_nothing(client: TestClient) -> None:
-    for said in ({"content": None}, {}, {"content": None, "tool_calls": [], "refusal": "no"}):
+    nothing_said: list[dict[str, Any]] = [
+        {"content": None},
+        {},
+        {"content": None, "tool_calls": [], "refusal": "no"},
+    ]
+    for said in nothing_said:
         messages = [*user(IN_SCOPE), {"role": "assistant", **said}, *user("And now?")]
         for path in (CHAT, "/v1/score"):
             assert client.post(path, json={"messages": messages}).status_code == 200

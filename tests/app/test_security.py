@@ -34,7 +34,10 @@ def bearer(role: Role) -> dict[str, str]:
 
 
 def keyed_app(**settings: Any) -> Any:
-    grouped = {"manifest": {"grouping": Grouping(by="route")}, "groups": {"a": 9.0}}
+    grouped: dict[str, Any] = {
+        "manifest": {"grouping": Grouping(by="route")},
+        "groups": {"a": 9.0},
+    }
     app = recorded_app(**({"api_keys": ENTRIES} | grouped | settings))
 
     @app.get("/admin/nothing", dependencies=[Depends(require_admin)])
@@ -65,7 +68,7 @@ def client() -> Iterator[TestClient]:
 def test_without_a_key_nothing_but_the_probes_answers(
     client: TestClient, headers: dict[str, str]
 ) -> None:
-    raw = {name: value.encode("latin-1") for name, value in headers.items()}
+    raw = {name.encode(): value.encode("latin-1") for name, value in headers.items()}
     for method, path in (
         ("POST", CHAT),
         ("POST", "/v1/score"),
@@ -112,7 +115,7 @@ def test_a_body_is_not_read_of_who_has_no_key(client: TestClient) -> None:
 
 @pytest.mark.parametrize("path", [CHAT, "/v1/score"])
 def test_a_group_is_picked_by_privileged_keys_alone(client: TestClient, path: str) -> None:
-    asked = {"messages": user(IN_SCOPE)}
+    asked: dict[str, Any] = {"messages": user(IN_SCOPE)}
     asked |= {"trajguard": FIELDS} if path == CHAT else FIELDS
     error = error_of(client.post(path, json=asked, headers=bearer("user")), 403)
     assert error["code"] == "forbidden"
