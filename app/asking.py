@@ -108,7 +108,8 @@ class Asking:
         asked = user_turns(messages)[-1]
         self._require_may_fit([body.response or ""], "response")
         prompt = self._prompt(messages)
-        response = self._codec.encode_response(body.response or "")
+        response = self._codec.encode_response(body.response or "", self._max_length)
+        self._require_room(response, "response")
         question = self._question(messages)
         # A response made elsewhere may have ended by itself, or been cut at its length.
         length = max(len(response), self._context.max_tokens)
@@ -147,14 +148,17 @@ class Asking:
     def _prompt(self, messages: Sequence[Message]) -> tuple[int, ...]:
         """Its tokens, known to fit a slot before anything else is worked out of the messages."""
         self._require_may_fit([message["content"] for message in messages], "messages")
-        prompt = self._codec.encode_conversation(messages)
-        if len(prompt) > self._max_length:
-            raise PromptTooLongError(
-                f"the prompt takes {len(prompt)} tokens; a slot holds {self._max_length}: shorten "
-                "the prompt",
-                param="messages",
-            )
+        prompt = self._codec.encode_conversation(messages, self._max_length)
+        self._require_room(prompt, "messages")
         return prompt
+
+    def _require_room(self, tokens: Sequence[int], param: str) -> None:
+        if len(tokens) > self._max_length:
+            raise PromptTooLongError(
+                f"{param} take more tokens than the {self._max_length} that a slot holds: shorten "
+                "them",
+                param=param,
+            )
 
     def _require_may_fit(self, texts: Sequence[str], param: str) -> None:
         """Raises PromptTooLongError where no tokens are as long as the texts."""

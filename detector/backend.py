@@ -185,12 +185,15 @@ class Codec(Protocol):
     def encode_question(self, turns: Sequence[str]) -> RenderedQuestion:
         """The user's turns as they are judged, oldest first: the last one is the question."""
 
-    def encode_conversation(self, messages: Sequence[Message]) -> tuple[int, ...]:
-        """Messages, ready for the response. Raises InvalidRequestError when the model's chat
-        template refuses them.
+    def encode_conversation(
+        self, messages: Sequence[Message], most: int | None = None
+    ) -> tuple[int, ...]:
+        """Messages, ready for the response; where they are over `most` tokens, perhaps only the
+        first of these. Raises InvalidRequestError when the model's chat template refuses them.
         """
 
-    def encode_response(self, response: str) -> tuple[int, ...]: ...
+    def encode_response(self, response: str, most: int | None = None) -> tuple[int, ...]:
+        """Where it is over `most` tokens, perhaps only the first of these."""
 
     def token_bytes(self, token: int) -> bytes:
         """What one token stands for, which need not be whole characters."""

@@ -52,10 +52,12 @@ class RecordedCodec:
         tokens = tuple("\n\n".join(turns).encode())
         return RenderedQuestion(tokens, (len(tokens) - len(turns[-1].encode()), len(tokens)))
 
-    def encode_conversation(self, messages: Sequence[Message]) -> tuple[int, ...]:
+    def encode_conversation(
+        self, messages: Sequence[Message], most: int | None = None
+    ) -> tuple[int, ...]:
         return tuple("\n".join(message["content"] for message in messages).encode())
 
-    def encode_response(self, response: str) -> tuple[int, ...]:
+    def encode_response(self, response: str, most: int | None = None) -> tuple[int, ...]:
         return tuple(response.encode())
 
     def token_bytes(self, token: int) -> bytes:

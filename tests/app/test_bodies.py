@@ -51,7 +51,7 @@ def asked(content: str) -> bytes:
         (asked("[" * 9_000 + "]" * 9_000), {}, 400, "invalid_json", "nested too deeply"),
         (asked("9" * 5_000), {}, 400, "invalid_json", "more than 4,300 digits"),
         (asked("NaN"), {}, 400, "invalid_json", "holds NaN, which is no JSON"),
-        (asked(f"[{'0,' * MAX_VALUES}0]"), {}, 400, "invalid_json", "values, more than 20000"),
+        (asked(f"[{'0,' * MAX_VALUES}0]"), {}, 400, "invalid_json", "more than 20000 values"),
         (asked("1")[:-1], {}, 400, "invalid_json", "at character"),
     ],
 )

@@ -105,3 +105,19 @@ def test_streamed_text_never_shows_half_a_character() -> None:
     pieces = [stream.push(token) for token in ids]
     assert "".join(pieces) == "añ€😀."
     assert all("\ufffd" not in piece for piece in pieces)
+
+
+@pytest.mark.parametrize("template", ["chat", "Q: {question}\nA:"])
+def test_what_is_far_too_long_is_not_encoded_to_its_end(template: str) -> None:
+    """And what fits is encoded as if there were no bound."""
+    text = Text(tiny_tokenizer(), template)
+    for n in (0, 10, 79, 80, 81, 100, 1000, 5000):
+        said = "one two " * n
+        messages = [{"role": "user", "content": said}]
+        whole = (text.encode_conversation(messages), text.encode_response(said))
+        some = (text.encode_conversation(messages, 800), text.encode_response(said, 800))
+        for all_of_it, found in zip(whole, some, strict=True):
+            assert (len(found) > 800) == (len(all_of_it) > 800)
+            if len(all_of_it) <= 800:
+                assert found == all_of_it
+            assert len(found) <= 8 * 800 + 100

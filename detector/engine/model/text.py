@@ -16,6 +16,9 @@ from detector.errors import CheckpointError, InvalidRequestError
 CHAT = "chat"
 """The template name that stands for the tokenizer's own chat template."""
 
+_BLOCK = 8
+"""Characters for each token that there is room for; ordinary text has four or five."""
+
 
 class Text:
     r"""A tokenizer under one prompt template.
@@ -77,13 +80,15 @@ class Text:
                 return RenderedQuestion(ids, (own[0], own[-1] + 1))
         return RenderedQuestion(ids, (0, len(ids)))
 
-    def encode_conversation(self, messages: Sequence[Message]) -> tuple[int, ...]:
-        """Messages with `role` and `content`, ready for the response.
+    def encode_conversation(
+        self, messages: Sequence[Message], most: int | None = None
+    ) -> tuple[int, ...]:
+        """Messages with `role` and `content`, ready for the response; where they are over `most`
+        tokens, perhaps only the first of these.
 
         Raises InvalidRequestError when the chat template refuses them.
         """
-        rendered = self._rendered(messages)
-        return tuple(self._tokenizer.encode(rendered, add_special_tokens=self.template != CHAT))
+        return self._encode(self._rendered(messages), most, special=self.template != CHAT)
 
     def _rendered(self, messages: Sequence[Message]) -> str:
         if self.template != CHAT:
@@ -113,8 +118,24 @@ class Text:
                 parts.append(message["content"] + "\n\n")
         return "".join(parts)
 
-    def encode_response(self, response: str) -> tuple[int, ...]:
-        return tuple(self._tokenizer.encode(response, add_special_tokens=False))
+    def encode_response(self, response: str, most: int | None = None) -> tuple[int, ...]:
+        """Where it is over `most` tokens, perhaps only the first of these."""
+        return self._encode(response, most, special=False)
+
+    def _encode(self, text: str, most: int | None, *, special: bool) -> tuple[int, ...]:
+        """A long text is tried block by block, so that one that is far over costs little: a cut
+        through a token makes no more of it than it has characters.
+        """
+        if most is not None and len(text) > _BLOCK * most:
+            start: list[int] = []
+            over = most
+            for place in range(0, len(text), _BLOCK * most):
+                block = text[place : place + _BLOCK * most]
+                start += self._tokenizer.encode(block, add_special_tokens=False)
+                over += self.longest_token
+                if len(start) > over:
+                    return tuple(start)
+        return tuple(self._tokenizer.encode(text, add_special_tokens=special))
 
     def decode(self, ids: Sequence[int]) -> str:
         return self._tokenizer.backend_tokenizer.decode(list(ids), skip_special_tokens=True)
