@@ -133,7 +133,7 @@ def load_settings(arguments: list[str] | None = None) -> Settings:
         for name in os.environ
         if name.startswith(PREFIX)
         and name.removeprefix(PREFIX).lower() not in Settings.model_fields
-        and name not in (CONFIG_VARIABLE, PREFIX + "CACHE")
+        and name not in (CONFIG_VARIABLE, PREFIX + "CACHE", PREFIX + "API_KEY")
     )
     if unknown:
         raise BadSettingError(

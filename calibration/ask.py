@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections import Counter
 from collections.abc import Sequence
@@ -15,6 +16,9 @@ from calibration.questions import Question, Split, contained, is_made, read_ques
 from calibration.templates import splits_and_templates
 from detector.conformal import proportion_interval
 from detector.errors import CalibrationError
+
+KEY_VARIABLE = "TRAJGUARD_API_KEY"
+"""In the environment, where no list of processes shows it."""
 
 _CLIENTS = 8
 _TIMEOUT_SECONDS = 300
@@ -60,7 +64,8 @@ def choose(
 
 
 def ask(url: str, questions: Sequence[Question], max_tokens: int) -> Counter[str]:
-    """How many questions met each decision of the service at `url`.
+    """How many questions met each decision of the service at `url`, with the key that
+    TRAJGUARD_API_KEY holds, if it holds one.
 
     Raises CalibrationError when the service cannot be reached or answers with an error.
     """
@@ -77,9 +82,11 @@ def ask(url: str, questions: Sequence[Question], max_tokens: int) -> Counter[str
         verdict = response.json().get("trajguard")
         return "unjudged (shadow mode)" if verdict is None else str(verdict["decision"])
 
+    key = os.environ.get(KEY_VARIABLE)
+    headers = {"x-api-key": key} if key else {}
     try:
         with (
-            httpx2.Client(base_url=url, timeout=_TIMEOUT_SECONDS) as client,
+            httpx2.Client(base_url=url, headers=headers, timeout=_TIMEOUT_SECONDS) as client,
             ThreadPoolExecutor(_CLIENTS) as pool,
         ):
             decisions = pool.map(one, questions)

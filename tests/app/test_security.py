@@ -13,11 +13,11 @@ from starlette.testclient import TestClient
 
 from app.__main__ import main
 from app.security import ROLES, Keys, Role, new_key, require_admin
-from app.settings import BadSettingError, Settings
+from app.settings import BadSettingError, Settings, load_settings
 from detector.backend import Ask
 from detector.groups import Grouping
 from detector.trajectory import Look
-from tests.app.clients import CHAT, IN_SCOPE, SECRET, client_of, error_of, user
+from tests.app.clients import CHAT, IN_SCOPE, SECRET, client_of, error_of, served, user
 from tests.app.recorded import recorded_app
 from trajguard import main as trajguard
 
@@ -225,6 +225,21 @@ def test_a_key_is_printed_with_the_entry_that_lets_it_in(
     monkeypatch.setenv("TRAJGUARD_API_KEYS", key)
     assert main([]) == 2
     assert key not in capsys.readouterr().err
+
+
+def test_questions_are_asked_with_a_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    from calibration.ask import ask
+    from calibration.questions import Question
+    from detector.errors import CalibrationError
+
+    questions = [Question(tuple(user(IN_SCOPE)), "0" * 16)]
+    with served(keyed_app()) as url:
+        with pytest.raises(CalibrationError, match="the service answered 401: no key"):
+            ask(url, questions, 1)
+        monkeypatch.setenv("TRAJGUARD_API_KEY", KEYS["user"][0])
+        assert ask(url, questions, 1) == {"allow": 1}
+    # A service may be started beside it.
+    assert load_settings().api_keys == ""
 
 
 @pytest.mark.parametrize(
