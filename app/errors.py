@@ -38,6 +38,9 @@ _HEADERS: dict[int, dict[str, str]] = {
     504: {"x-should-retry": "false"},
 }
 _CODES = {404: "not_found", 405: "method_not_allowed"}
+_LONGEST_NAME = 64
+"""Of what a client names its fields, as far as it is told back."""
+
 _HALF = "half of a surrogate pair: send whole characters"
 _ECHOED_TEXTS = {"role", "mode", "type"}
 
@@ -127,7 +130,7 @@ def _on_validation_error(request: Request, error: Exception) -> JSONResponse:
         reason = first.get("ctx", {}).get("error", "syntax error")
         message = f"the body is not JSON ({reason} at character {position}): send a JSON object"
         return _response(400, error_body(400, message, None, "invalid_json"))
-    path = [str(part) for part in first["loc"] if part != "body"]
+    path = [str(part)[:_LONGEST_NAME] for part in first["loc"] if part != "body"]
     if first["type"] == UNSUPPORTED:
         param = ".".join([*path, first["ctx"]["name"]])
         message = f"{param} asks for what is not served: leave it out"

@@ -105,7 +105,7 @@ class ChatRequest(BaseModel):
     )
 
     messages: Messages
-    model: UnicodeText | None = None
+    model: Annotated[UnicodeText, Field(max_length=MAX_FIELD_LENGTH)] | None = None
     max_tokens: int | None = Field(default=None, ge=1)
     max_completion_tokens: int | None = Field(default=None, ge=1)
     temperature: float | None = Field(default=None, ge=0, le=2)

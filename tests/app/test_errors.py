@@ -61,6 +61,8 @@ def client() -> Iterator[TestClient]:
         ),
         ({"messages": user(SECRET), "tools": [{"type": "function"}]}, "tools", "not served"),
         ({"messages": user(SECRET), "trajguard": {"mod": "flag"}}, "trajguard.mod", "not perm"),
+        ({"messages": user(SECRET), "trajguard": {"a" * 99: 1}}, f"trajguard.{'a' * 64}", "not p"),
+        ({"messages": user(SECRET), "model": "m" * 1025}, "model", "at most 1024"),
         ({"messages": user(SECRET), "trajguard": {"mode": "off"}}, "trajguard.mode", "'off'"),
         ({"messages": user(SECRET), "model": "gpt-0"}, "model", "'gpt-0'"),
         ({"messages": user(SECRET * 40)}, "messages", "shorten"),
