@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import random
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -131,3 +133,30 @@ def test_a_file_that_cannot_be_read_is_named(path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(Path, "read_bytes", denied)
     with pytest.raises(ArtifactError, match=r"cannot be read \(Permission denied\): make it"):
         artifacts.load(path)
+
+
+# A save that is cut short
+
+_SAVE_FOR_EVER = """
+import sys
+from pathlib import Path
+from detector import artifact as artifacts
+
+path = Path(sys.argv[1])
+artifact = artifacts.load(path)
+while True:
+    artifact.save(path)
+    print(flush=True)
+"""
+
+
+def test_a_save_that_is_killed_leaves_a_whole_file(path: Path, artifact: Artifact) -> None:  # noqa: F811
+    expected = signature(artifact)
+    command = [sys.executable, "-c", _SAVE_FOR_EVER, str(path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        # Killed wherever the next save is by then, which is never the same place.
+        for _ in range(20):
+            process.stdout.readline()
+        process.kill()
+    assert signature(artifacts.load(path)) == expected
