@@ -1,4 +1,4 @@
-"""The command line of the instrument: measure, tradeoff."""
+"""The command line of the instrument: measure, evade, tradeoff."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pydantic import Field
 from pydantic_settings import CliSubCommand
 
-from calibration.bench.scope.commands import Measure, Tradeoff
+from calibration.bench.scope.commands import Evade, Measure, Tradeoff
 from calibration.command_line import CommandLine, run
 
 
@@ -16,6 +16,7 @@ class Scope(CommandLine):
     """Measure a guard on questions around its scope."""
 
     measure: CliSubCommand[Measure] = Field(description="every set; tables, JSON and a picture")
+    evade: CliSubCommand[Evade] = Field(description="questions out of scope, disguised")
     tradeoff: CliSubCommand[Tradeoff] = Field(description="plot recall by what is refused in scope")
 
 

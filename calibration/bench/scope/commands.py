@@ -142,6 +142,46 @@ class Measure(Command):
         return rivals(Embedder(self.out / "embedded").embed, self.rival_fit, sets, self.alpha)
 
 
+class Evade(Command):
+    """What is refused of questions out of scope that are disguised by each attack; resumes."""
+
+    math: CliPositionalArg[list[Path]] = Field(description="MATH_*.jsonl, out of scope")
+    inside: CliVariadicArg[list[Path]] = Field(
+        description="questions files in scope, which nothing was calibrated on"
+    )
+    artifact: Path = Field(default_factory=packaged_artifact, description="artifact, .safetensors")
+    model: ModelName = NAME
+    n: int = Field(default=100, ge=1, description="questions drawn")
+    alpha: CliVariadicArg[list[Alpha]] = Field(
+        default=[0.05, 0.01], description="target false-alarm rates, the one in full first"
+    )
+    out: Path = Field(default=Path("data/evasion"), description="folder of all that is computed")
+    docs: Path | None = Field(default=None, description="folder of the table; else --out")
+
+    def run(self) -> None:
+        require_questions([*self.math, *self.inside])
+        require_folder(self.out)
+        require_artifact(self.artifact)
+        require_model(self.model)
+        from calibration.bench.scope.evasion import disguised_sets, drawn, table
+        from calibration.bench.scope.guard import collect_sets, judge_sets
+        from detector import artifact as artifacts
+        from detector.engine.model.checkpoint import load_checkpoint
+
+        set_threads()
+        artifact = artifacts.load(self.artifact)
+        sets = disguised_sets(drawn(self.math, self.n), self.inside, self.out / "made")
+        checkpoint = load_checkpoint(self.model, artifact.manifest.fingerprint.dtype)
+        put = list(sets.values())
+        collect_sets(artifact, checkpoint, put, self.out / "collected")
+        design = judge_sets(artifact, put, self.out / "collected", self.alpha, ())
+        found = table(sets, design)
+        path = (self.docs or self.out) / "evasion-table.md"
+        write_atomically(path, found.encode())
+        print(found)
+        print(f"wrote {path}")
+
+
 class Tradeoff(Command):
     """Plot what designs find of OOD questions by what they refuse in scope."""
 

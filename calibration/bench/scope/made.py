@@ -45,18 +45,18 @@ def made_sets(
     math = of_family(sets, "MATH")
     n_dialogues = min(N_DIALOGUES, n or N_DIALOGUES)
     made = [
-        _written(folder / "dialogues.jsonl", "dialogues", dialogue_rows(inside, n_dialogues)),
+        write_set(folder / "dialogues.jsonl", "dialogues", dialogue_rows(inside, n_dialogues)),
     ]
     if others or math:
         turns = ood_turn_rows(inside, others, math, n_dialogues)
-        made.append(_written(folder / "ood_last_turns.jsonl", "ood-turns", turns))
+        made.append(write_set(folder / "ood_last_turns.jsonl", "ood-turns", turns))
     if math:
         texts = [*(question.text for question in inside), *held_out]
         asked = {key_of([{"content": text}]): text for text in texts}
         forms = fair_rows(
             list(asked.values()), [text for found in math for text in found.texts], n or N_FAIR
         )
-        made += [_written(folder / f"{name}.jsonl", "fair", rows) for name, rows in forms.items()]
+        made += [write_set(folder / f"{name}.jsonl", "fair", rows) for name, rows in forms.items()]
     return made
 
 
@@ -138,7 +138,7 @@ def _distinct(
     )
 
 
-def _written(path: Path, family: Family, rows: Sequence[Row]) -> ScopeSet:
+def write_set(path: Path, family: Family, rows: Sequence[Row]) -> ScopeSet:
     lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
     write_atomically(path, lines.encode())
     return read_set(path, family)

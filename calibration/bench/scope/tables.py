@@ -35,27 +35,27 @@ def _summary(measured: Measured, alpha: str, bars: Bars) -> Iterator[str]:
     designs = _carrying(measured, alpha)
     figures = [summary(measured, design, alpha) for design in designs]
     at = bars.get(alpha, {})
-    yield from _heading(["figure", *(["bar"] if at else []), *(d.name for d in designs)])
+    yield from heading(["figure", *(["bar"] if at else []), *(d.name for d in designs)])
     for name in (*FEW, *MANY):
         if not any(name in found for found in figures):
             continue
         bar = at.get(name)
         shown = [_figure(name, found.get(name), bar) for found in figures]
-        yield _line([_said(name), *([_bar(name, bar)] if at else []), *shown])
+        yield line([_said(name), *([_bar(name, bar)] if at else []), *shown])
 
 
 def _sets(measured: Measured, alpha: str) -> Iterator[str]:
     designs = _carrying(measured, alpha)
-    yield from _heading(["set", "questions", *(design.name for design in designs)])
+    yield from heading(["set", "questions", *(design.name for design in designs)])
     for family, title in TITLES.items():
         records = measured.of_family(family)
         if not records:
             continue
-        yield _line([f"**{title}**", "", *("" for _ in designs)])
+        yield line([f"**{title}**", "", *("" for _ in designs)])
         for record in records:
             for name, places in _parts(record):
                 shares = [_share(design, alpha, record, places) for design in designs]
-                yield _line([name, str(len(places)), *map(_interval, shares)])
+                yield line([name, str(len(places)), *map(with_interval, shares)])
 
 
 def _parts(record: SetRecord) -> Iterator[tuple[str, list[int]]]:
@@ -75,7 +75,7 @@ def _carrying(measured: Measured, alpha: str) -> list[Design]:
     return [design for design in measured.designs if alpha in design.refused]
 
 
-def _interval(share: Share) -> str:
+def with_interval(share: Share) -> str:
     low, high = share.interval
     return f"{share.rate:.1%} ({low:.1%} to {high:.1%})"
 
@@ -110,10 +110,10 @@ def _said(name: str) -> str:
     return f"{name}, refused"
 
 
-def _heading(cells: Sequence[str]) -> Iterator[str]:
-    yield _line(cells)
-    yield _line(["---", *("---:" for _ in cells[1:])])
+def heading(cells: Sequence[str]) -> Iterator[str]:
+    yield line(cells)
+    yield line(["---", *("---:" for _ in cells[1:])])
 
 
-def _line(cells: Sequence[str]) -> str:
+def line(cells: Sequence[str]) -> str:
     return f"| {' | '.join(cells)} |"
