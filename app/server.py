@@ -17,6 +17,11 @@ from app.settings import Settings
 
 log = logging.getLogger(__name__)
 
+_IDLE_SECONDS = 75
+"""How long a connection may be idle: longer than clients and gateways keep one (5 to 60 s), which
+would otherwise now and then send a request into one that is being closed.
+"""
+
 _WRITING_SECONDS = 3
 """How long uvicorn waits for the last bytes of responses whose requests have ended."""
 
@@ -39,6 +44,7 @@ class Server(uvicorn.Server):
             port=settings.port,
             log_config=None,
             access_log=False,
+            timeout_keep_alive=_IDLE_SECONDS,
             timeout_graceful_shutdown=_WRITING_SECONDS,
         )
         super().__init__(config)

@@ -16,7 +16,7 @@ This file knows nothing of HTTP, asyncio, detectors or thresholds.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import cast
 
 import torch
@@ -94,8 +94,6 @@ class Engine:
             n_tokens=cast("Tensor", model.get_input_embeddings().weight).shape[0],
             clock=clock,
         )
-        # Of the prompt that is staged, what its chunks so far add to the means over its spans.
-        self._staged_means = torch.zeros(())
         self._steps: list[Step] = []
 
     # Any thread.
@@ -131,8 +129,8 @@ class Engine:
                 self._prefill(rows)
             case Resume(resumed):
                 self._resume(resumed)
-            case Chunk(row, start, stop):
-                self._prefill_chunk(row, start, stop)
+            case Chunk() as chunk:
+                self._prefill_chunk(chunk)
             case Decode(runs):
                 self._decode(runs)
         return self._steps
@@ -149,8 +147,6 @@ class Engine:
         self._runner.close()
         release(self.checkpoint)
 
-    # Run
-
     def _prefill(self, rows: Sequence[Row]) -> None:
         """Whole sequences: start the generations, finish the traces, judge those who wait."""
         starting = [index for index, row in enumerate(rows) if row.starts_response]
@@ -166,11 +162,7 @@ class Engine:
         for run in started:
             run.n_cached = len(run.ask.prompt)
         ended = self._observe_rows(rows, means)
-        for run in dict.fromkeys(row.run for row in rows):
-            if run.ask.response is not None:
-                self._end(run, "failed" if ended.get(run) == "failed" else "traced")
-            elif run not in started and run in ended:
-                self._end(run, ended[run])
+        self._end_judged(dict.fromkeys(r.run for r in rows if r.run not in started), ended)
         if started:
             self._emit(started, logits[: len(started)], ended)
 
@@ -187,20 +179,31 @@ class Engine:
             logits.append(kept.logits)
         self._emit(runs, torch.stack(logits), {})
 
-    def _prefill_chunk(self, row: Row, start: int, stop: int) -> None:
-        """The next chunk of a long prompt; after the last one its generation starts."""
-        run = row.run
-        means, logits = self._runner.prefill_chunk(row, start, stop)
-        run.n_cached = stop
-        if start:
-            means += self._staged_means
-        self._staged_means = means
-        if stop < len(row.ids):
+    def _prefill_chunk(self, chunk: Chunk) -> None:
+        """The next chunk of a long row; what follows a whole prefill follows the last one."""
+        row, run = chunk.row, chunk.row.run
+        means, logits = self._runner.prefill_chunk(row, chunk.start, chunk.stop)
+        run.n_cached = chunk.stop
+        if chunk.stop < len(row.ids):
             return
-        slot = self._schedule.start([run])
-        self._runner.unstage(slot, stop)
-        self._collector.sums[:, slot] = means[:, 0, 0]
-        self._emit([run], logits, self._observe_rows([row], means))
+        if row.starts_response:
+            slot = self._schedule.start([run])
+            self._runner.unstage(slot, chunk.stop)
+            self._collector.sums[:, slot] = means[:, 0, 0]
+            self._emit([run], logits, self._observe_rows([row], means))
+            return
+        run.n_cached = 0
+        ended = self._observe_rows([row], means)
+        if chunk.is_last or run.ask.response is None or ended.get(run) == "failed":
+            self._end_judged([run], ended)
+
+    def _end_judged(self, runs: Iterable[Run], ended: Mapping[Run, Finish]) -> None:
+        """End those that are judged and go no further: every trace, and who is in `ended`."""
+        for run in runs:
+            if run.ask.response is not None:
+                self._end(run, "failed" if ended.get(run) == "failed" else "traced")
+            elif run in ended:
+                self._end(run, ended[run])
 
     def _decode(self, runs: Sequence[Run]) -> None:
         """One token for every running request."""
@@ -218,8 +221,6 @@ class Engine:
         for look, reached in due.items():
             ended |= self._observe_responses(look, reached)
         self._emit(runs, logits, ended)
-
-    # Observe
 
     def _observe_rows(self, rows: Sequence[Row], means: Tensor) -> dict[Run, Finish]:
         """Show the observer every look of a prefill; returns whom to end, and how."""
@@ -258,8 +259,6 @@ class Engine:
             ends = self._observer(look, [run.ask for run in runs], means)
             ended |= {run: "judged" for run, end in zip(runs, ends, strict=True) if end}
         return ended
-
-    # Emit
 
     def _emit(self, runs: Sequence[Run], logits: Tensor, ended: dict[Run, Finish]) -> None:
         """Draw, record and report each request's next token, or its end."""

@@ -65,10 +65,10 @@ class Runner(Protocol):
         """Put what was kept of a prefill into a slot."""
 
     def prefill_chunk(self, row: Row, start: int, stop: int) -> tuple[Tensor, Tensor]:
-        """Positions start..stop-1 of the staged prompt.
+        """Positions start..stop-1 of the staged row.
 
-        Returns what they add to the means over its spans (L + 1, 1, spans, d), and the logits
-        after the last of them (1, vocabulary).
+        Returns what its positions up to there add to the means over its spans (L + 1, 1, spans,
+        d), and the logits after the last of them (1, vocabulary).
         """
 
     def unstage(self, slot: int, length: int) -> None:

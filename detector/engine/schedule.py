@@ -82,14 +82,21 @@ class Schedule:
             return self._capacity()
 
     def _capacity(self) -> Capacity:
+        waiting, n_running = list(self._waiting), len(self._running)
+        if self._staged is not None:
+            # A trace has no slot to come.
+            if self._staged.ask.response is None:
+                n_running += 1
+            else:
+                waiting = [self._staged, *waiting]
         return Capacity(
             n_slots=self._n_slots,
             max_length=self._max_length,
             max_queue=self._max_queue,
             max_queue_tokens=self._max_queue_tokens,
-            n_running=len(self._running) + (self._staged is not None),
-            n_waiting=len(self._waiting),
-            n_waiting_tokens=sum(run.ask.n_positions for run in self._waiting),
+            n_running=n_running,
+            n_waiting=len(waiting),
+            n_waiting_tokens=sum(run.ask.n_positions for run in waiting),
         )
 
     @property
@@ -180,11 +187,12 @@ class Schedule:
         if self._staged is None or self._n_prefilled:
             return None
         self._n_prefilled += self._prefill_tokens
-        if not self._staged_rows[0].starts_response:
-            # The question goes first: refused, its long prompt is never prefilled.
-            return Prefill((self._staged_rows.pop(0),))
-        start, n = self._staged.n_cached, len(self._staged.ask.prompt)
-        return Chunk(self._staged_rows[0], start, min(start + self._prefill_tokens, n))
+        # The question goes first: refused, its long prompt is never prefilled.
+        row, start = self._staged_rows[0], self._staged.n_cached
+        stop = min(start + self._prefill_tokens, len(row.ids))
+        if stop == len(row.ids):
+            del self._staged_rows[0]
+        return Chunk(row, start, stop, is_last=not self._staged_rows)
 
     def _take_kept(self) -> list[Run]:
         """Take those whose turn it is and whose prompts were kept, as far as there are slots."""
@@ -228,7 +236,7 @@ class Schedule:
             if length * (len(taken) + len(rows)) > left:
                 if taken or self._n_prefilled:
                     break
-                if not traced and len(run.ask.prompt) > left:
+                if max(len(row.ids) for row in rows) > left and not self._alone:
                     self._waiting.remove(run)
                     self._staged, self._staged_rows = run, rows
                     break

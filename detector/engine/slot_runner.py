@@ -59,6 +59,8 @@ class SlotRunner:
         self._positions = torch.arange(max_length, device=model.device)
         # What a decode step reads: the tokens, and their positions.
         self._inputs = torch.zeros(2, n_slots, 1, dtype=torch.long, device=model.device)
+        # What the chunks so far of a staged row add to the means over its spans.
+        self._staged_means = torch.zeros(())
         self._record = record
         self._recorded: dict[tuple[int, int, bool], Step] = {}
 
@@ -111,7 +113,8 @@ class SlotRunner:
             self._positions[:stop],
             logits_to_keep=1,
         )
-        return means, logits[:, -1]
+        self._staged_means = means + self._staged_means if start else means
+        return self._staged_means, logits[:, -1]
 
     def unstage(self, slot: int, length: int) -> None:
         self._make_room(slot, length)

@@ -18,11 +18,14 @@ class Prefill:
 
 @dataclass(frozen=True)
 class Chunk:
-    """Next: positions start..stop-1 of the prompt that is staged, aside from the slots."""
+    """Next: positions start..stop-1 of a row of the request that is staged, aside from the slots;
+    `is_last` when no position of it is left to run after these.
+    """
 
     row: Row
     start: int
     stop: int
+    is_last: bool
 
 
 @dataclass(frozen=True)

@@ -141,21 +141,20 @@ class RecordedBackend:
                 self._schedule.start(started)
                 ended = {row.run for row in rows if self._ends(row.run, row.looks)}
                 for run in dict.fromkeys(row.run for row in rows):
-                    if run.ask.response is not None:
-                        self._end(run, "traced")
-                    elif run in started:
-                        self._emit(run, refused=run in ended)
-                    elif run in ended:
-                        self._end(run, "judged")
+                    self._after(run, starts=run in started, refused=run in ended)
             case Resume(runs):
                 self._schedule.start(runs)
                 for run in runs:
                     self._emit(run, refused=False)
-            case Chunk(row, _, stop):
-                row.run.n_cached = stop
-                if stop == len(row.ids):
-                    self._schedule.start([row.run])
-                    self._emit(row.run, refused=self._ends(row.run, row.looks))
+            case Chunk(row, _, stop, is_last):
+                run, ended_here = row.run, stop == len(row.ids)
+                run.n_cached = 0 if ended_here and not row.starts_response else stop
+                if ended_here:
+                    if row.starts_response:
+                        self._schedule.start([run])
+                    refused = self._ends(run, row.looks)
+                    if is_last or run.ask.response is None:
+                        self._after(run, starts=row.starts_response, refused=refused)
             case Decode(runs):
                 for run in runs:
                     due = looks_due(self._looks, len(run.generated) + 1, finished=False)
@@ -174,6 +173,15 @@ class RecordedBackend:
             for look in in_order(looks)
         ]
         return any(shown)
+
+    def _after(self, run: Run, *, starts: bool, refused: bool) -> None:
+        """A prompt or trace was prefilled whole and judged."""
+        if run.ask.response is not None:
+            self._end(run, "traced")
+        elif starts:
+            self._emit(run, refused=refused)
+        elif refused:
+            self._end(run, "judged")
 
     def _emit(self, run: Run, *, refused: bool) -> None:
         if refused:

@@ -145,6 +145,10 @@ def mixed_requests() -> list[Ask]:
         Ask(prompt(130, 35), max_tokens=3, question=question(130, 35, (7, 126))),
         Ask(prompt(110, 36), max_tokens=3, question=question(110, 36, (60, 63))),
         Ask(prompt(21, 37), response=prompt(5, 38), question=question(21, 37, (20, 21))),
+        # Long questions judged apart, and a long trace, in chunks.
+        Ask(prompt(20, 39), max_tokens=3, question=question(140, 40, (9, 133))),
+        Ask(prompt(150, 41), max_tokens=3, question=question(140, 42, (100, 140))),
+        Ask(prompt(33, 43), response=prompt(90, 44), question=question(120, 45)),
     ]
     return [replace(each, refusable=n % 2 == 0) for n, each in enumerate(requests)]
 

@@ -112,12 +112,43 @@ def test_the_question_of_a_long_prompt_goes_before_it() -> None:
     plan = schedule()
     plan.add([ask(50, question=judged(7, 7))])
     work = plan.next()
-    assert isinstance(work, Prefill)
-    assert [row.ids for row in work.rows] == [(7, 7)]
+    assert isinstance(work, Chunk)
+    assert (work.row.ids, work.start, work.stop, work.is_last) == ((7, 7), 0, 2, False)
     assert plan.capacity().n_running == 1
-    plan.end(work.rows[0].run)
+    plan.end(work.row.run)
     assert not plan.busy
     assert plan.next() is None
+
+
+@pytest.mark.parametrize(
+    ("long", "expected"),
+    [
+        # A question that is longer than the budget, before a prompt that is not.
+        (
+            ask(10, question=judged(*[7] * 45)),
+            [(7, 0, 20), (7, 20, 40), (7, 40, 45), (1, 0, 10)],
+        ),
+        # A trace takes chunks too, and no slot.
+        (ask(10, response=(2,) * 25), [(1, 0, 20), (1, 20, 35)]),
+    ],
+)
+def test_no_step_takes_more_positions_than_the_budget(
+    long: Ask, expected: list[tuple[int, int, int]]
+) -> None:
+    plan = schedule()
+    plan.add([ask(2)])
+    (short,) = start(plan)
+    plan.add([long])
+    chunks: list[tuple[int, int, int]] = []
+    assert plan.next() == Decode((short,))
+    while chunks[-1:] != expected[-1:]:
+        work = plan.next()
+        assert isinstance(work, Chunk)
+        chunks.append((work.row.ids[0], work.start, work.stop))
+        work.row.run.n_cached = 0 if work.stop == len(work.row.ids) else work.stop
+        assert work.is_last == (chunks[-1] == expected[-1])
+        assert plan.next() == Decode((short,))
+    assert chunks == expected
 
 
 def test_the_last_one_moves_into_a_slot_that_is_left() -> None:
