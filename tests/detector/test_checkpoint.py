@@ -28,6 +28,16 @@ def test_a_local_folder_loads_with_the_same_fingerprint(tmp_path: Path) -> None:
     assert half.weights != loaded.fingerprint.weights
 
 
+def test_pickled_weights_are_not_read(tmp_path: Path) -> None:
+    checkpoint = tiny_checkpoint()
+    checkpoint.model.save_pretrained(tmp_path)
+    checkpoint.tokenizer.save_pretrained(tmp_path)
+    (tmp_path / "model.safetensors").unlink()
+    torch.save(checkpoint.model.state_dict(), tmp_path / "pytorch_model.bin")
+    with pytest.raises(CheckpointError, match="safetensors"):
+        load_checkpoint(str(tmp_path), "float32")
+
+
 def test_fingerprint_changes_with_any_part() -> None:
     checkpoint = tiny_checkpoint()
     before = fingerprint(checkpoint.model, checkpoint.tokenizer)

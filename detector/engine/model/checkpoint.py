@@ -109,7 +109,9 @@ def load_checkpoint(model: str, dtype: str = "auto") -> Checkpoint:
                 f"model {model!r} is an encoder-decoder: use a decoder-only model", param="model"
             )
         tokenizer = AutoTokenizer.from_pretrained(source)
-        loaded = AutoModelForCausalLM.from_pretrained(source, dtype=DTYPES[chosen])
+        loaded = AutoModelForCausalLM.from_pretrained(
+            source, dtype=DTYPES[chosen], use_safetensors=True
+        )
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         offline = " (HF_HUB_OFFLINE is set)" if os.environ.get("HF_HUB_OFFLINE") else ""
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
