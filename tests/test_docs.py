@@ -88,7 +88,8 @@ def test_every_command_that_is_typed_somewhere_exists() -> None:
     seen = set()
     for path in [*DOCUMENTS, ROOT / "Makefile"]:
         for program, command in typed_commands(path):
-            known = {*PROGRAMS[program].model_fields, PLACEHOLDER}
+            names = (name.replace("_", "-") for name in PROGRAMS[program].model_fields)
+            known = {*names, PLACEHOLDER}
             assert command in known, (path.name, program, command)
             seen.add((program, command))
     assert {("trajguard", name) for name in ("generate", "collect", "fit", "report", "ask")} <= seen
