@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 _DEFAULT_MODEL = Settings.model_fields["model"].default
 _NEEDED = ("config.json", "tokenizer.json")
-_WEIGHTS = ("*.safetensors", "*.bin")
 
 
 def main(arguments: list[str]) -> int:
@@ -78,7 +77,7 @@ def _model(settings: Settings, manifest: Manifest) -> str:
     if settings.model == _DEFAULT_MODEL or not folder.is_dir():
         return f"{settings.model!r} is no folder and was not looked at"
     missing = [name for name in _NEEDED if not (folder / name).is_file()]
-    if not any(any(folder.glob(pattern)) for pattern in _WEIGHTS):
+    if not any(folder.glob("*.safetensors")):
         missing.append("weights (*.safetensors)")
     if missing:
         raise CheckpointError(

@@ -36,7 +36,7 @@ class StateBytes:
 class Runner(Protocol):
     """Forward passes for requests that occupy slots 0..n-1, states collected in each.
 
-    A prompt over `prefill_tokens` is to be prefilled in chunks, in a slot for staging. If
+    A row over `prefill_tokens` is to be prefilled in chunks, in a slot for staging. If
     `alone`, nothing may be prefilled while a request runs. `slot_bytes` is what a slot's keys and
     values take, None if that is not known beforehand.
     """

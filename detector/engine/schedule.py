@@ -1,8 +1,9 @@
 """The schedule: who waits, who runs in which slot, and what the next step is.
 
-A step prefills one batch of prompts (or one chunk of a long prompt), or it decodes one token
-for every running request. Prompts go first, so that first tokens go out soon, but no more than
-`prefill_tokens` positions of them between two decode steps, so that they keep nobody waiting.
+A step prefills one batch of prompts (or one chunk of a long prompt, question or trace), or it
+decodes one token for every running request. Prompts go first, so that first tokens go out soon,
+but no more than `prefill_tokens` positions of them between two decode steps, so that they keep
+nobody waiting.
 Running requests occupy slots 0..n-1; a finished one is back-filled by the last.
 
 While no slot is free, those who wait and may be refused are judged ahead, in their order: what is
@@ -212,7 +213,7 @@ class Schedule:
         """Take waiting requests, first come first served, while there is room for them.
 
         A trace needs no slot, so it may pass generations that wait for one, unless the model
-        runs one request alone. A prompt over the budget goes to staging, by itself. A request
+        runs one request alone. One with a row over the budget goes to staging, by itself. A request
         that has a first one waits until that is judged. One that is judged ahead goes on waiting.
         """
         taken: list[Row] = []
@@ -236,7 +237,7 @@ class Schedule:
             if length * (len(taken) + len(rows)) > left:
                 if taken or self._n_prefilled:
                     break
-                if max(len(row.ids) for row in rows) > left and not self._alone:
+                if max(len(row.ids) for row in rows) > left:
                     self._waiting.remove(run)
                     self._staged, self._staged_rows = run, rows
                     break

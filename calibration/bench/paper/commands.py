@@ -31,6 +31,24 @@ class Ladder(Command):
         print(f"wrote {len(paths)} sets of {self.n} questions to {self.out}")
 
 
+class Shipped(Command):
+    """Tell near and far shift from one ID file by a guard that was fitted to more."""
+
+    artifact: CliPositionalArg[Path] = Field(description="artifact, .safetensors")
+    collected: CliPositionalArg[list[Path]] = Field(description="collections that it was fitted to")
+    id: str = Field(default="MultiArith", description="which of their files is in distribution")
+    near: CliVariadicArg[list[str]] = Field(default=[], description="which are near shift")
+    far: CliVariadicArg[list[Path]] = Field(default=[], description="collections of far shift")
+
+    def run(self) -> None:
+        from calibration.bench.paper.shipped import shifts
+        from detector import artifact as artifacts
+
+        artifact = artifacts.load(self.artifact)
+        for shift in shifts(artifact, self.collected, self.id, self.near, self.far):
+            print(shift)
+
+
 class Baselines(ModelCommand):
     """Add the likelihood and Monte-Carlo dropout baselines to collections; resumes."""
 
