@@ -8,17 +8,23 @@ The state that predicts response token t is the hidden state at the position bef
 so the first one is the last prompt position. The running mean over the states of the
 first t response tokens is *the* trajectory after t tokens; at t = 1 it is the prompt
 trajectory, which exists before any token is generated. A **look** is a t at which the
-trajectory is scored, or END: the running mean over the whole response. PROMPT_MEAN is one
-more look at the prompt: the mean over all its tokens, which the input-embedding baseline
-pools (Ren et al., 2023, arXiv 2209.15558). QUESTION is the mean over the question's own tokens
-alone, without those of a template or of earlier turns.
+trajectory is scored, or END: the running mean over the whole response. A **patch** is a look at
+some of the tokens alone: the mean over the states that predict tokens first..last, taken when
+there are `last` of them. PROMPT_MEAN is one more look at the prompt: the mean over all its
+tokens, which the input-embedding baseline pools (Ren et al., 2023, arXiv 2209.15558). QUESTION is
+the mean over the question's own tokens alone, without those of a template or of earlier turns.
+
+The patch is that of patch-level training (arXiv 2407.12665), where the mean of K consecutive token
+embeddings stands for K tokens; here it is the mean of K consecutive states, layer by layer.
 
 This file knows nothing of models, batches of requests or thresholds.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from detector.errors import CalibrationError
@@ -27,6 +33,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 Look = int
+"""A number of tokens; one of the names below; or, from 2^20 on, a patch, see `patch`."""
 PROMPT: Look = 1
 END: Look = 0
 PROMPT_MEAN: Look = -1
@@ -39,9 +46,36 @@ LAYER_CONVENTION = "predict/pre-norm/float32"
 norm, summed in float32. Part of a model's fingerprint."""
 
 
+_PATCH_BITS = 20
+_PATCH = re.compile(r"([1-9]\d{0,5})-([1-9]\d{0,5})")
+_PATCHES = re.compile(rf"{_PATCH.pattern}/([1-9]\d{{0,5}})")
+
+
+def patch(first: int, last: int) -> Look:
+    """The look at response tokens first..last, counted from 1; from the first on it is the
+    running mean.
+    """
+    return (first - 1 << _PATCH_BITS) + last
+
+
+def taken_at(look: Look) -> int:
+    """How many tokens of the response there are when a look is taken; 0 at the prompt, where its
+    first state is, and of one at the end, which has no such number.
+    """
+    return 0 if look <= PROMPT else look % (1 << _PATCH_BITS)
+
+
+def left_out(look: Look) -> int:
+    """How many tokens of the response's beginning a look does not see: those before its patch."""
+    return max(0, look >> _PATCH_BITS)
+
+
 def look_name(look: Look) -> str:
     """The look as it is written in artifacts, verdicts and on the command line."""
-    return _NAMES.get(look, str(look))
+    if look in _NAMES:
+        return _NAMES[look]
+    before, n_tokens = left_out(look), taken_at(look)
+    return f"{before + 1}-{n_tokens}" if before else str(n_tokens)
 
 
 def parse_look(name: str) -> Look:
@@ -54,11 +88,33 @@ def parse_look(name: str) -> Look:
             return look
     if name.isdecimal() and int(name) > 1:
         return int(name)
+    found = _PATCH.fullmatch(name)
+    if found and 1 < int(found[1]) <= int(found[2]):
+        return patch(int(found[1]), int(found[2]))
     raise CalibrationError(
-        f"look {name!r} is not a look: write 'prompt', 'question', 'prompt-mean', 'end' or a "
-        "number of tokens over 1",
+        f"look {name!r} is not a look: write 'prompt', 'question', 'prompt-mean', 'end', a "
+        "number of tokens over 1, or the first and last token of a patch, such as 9-16",
         param="looks",
     )
+
+
+def patches(name: str) -> list[Look]:
+    """The looks that a name stands for: those at all patches of "1-64/8", of 8 tokens each, or
+    the one look that it names. Raises CalibrationError as `parse_look` does.
+    """
+    found = _PATCHES.fullmatch(name)
+    if found is None:
+        return [parse_look(name)]
+    first, last, size = map(int, found.groups())
+    borders = range(first - 1, last + 1, size)
+    looks = [patch(before + 1, after) for before, after in pairwise(borders)]
+    if not looks or looks[0] == PROMPT:
+        raise CalibrationError(
+            f"look {name!r} has no patch of more tokens than one: write FIRST-LAST/SIZE with a "
+            "size of 2 or more, such as 1-64/8",
+            param="looks",
+        )
+    return looks
 
 
 def stage(look: Look) -> str:
@@ -68,12 +124,12 @@ def stage(look: Look) -> str:
 
 def in_order(looks: Iterable[Look]) -> list[Look]:
     """Looks in the order in which a generation meets them."""
-    return sorted(looks, key=lambda look: (look == END, look))
+    return sorted(looks, key=lambda look: (look == END, taken_at(look), look))
 
 
 def looks_due(looks: frozenset[Look], n_tokens: int, finished: bool) -> list[Look]:
     """The looks to take on a response of `n_tokens` > 1 tokens so far."""
-    due = [look for look in looks if look == n_tokens > 1]
+    due = [look for look in looks if taken_at(look) == n_tokens > 1]
     if finished and END in looks:
         due.append(END)
     return due

@@ -20,13 +20,13 @@ from detector.backend import Sampling
 from detector.canonical import CANONICAL, TextVersion
 from detector.errors import CalibrationError
 from detector.manifest import Context, Judged, Source, system_prompt_digest
-from detector.trajectory import PROMPT_LOOKS, Look, parse_look
+from detector.trajectory import PROMPT_LOOKS, Look, patches
 
 log = logging.getLogger(__name__)
 
 
 def parse_looks(names: str) -> tuple[Look, ...]:
-    looks = tuple(parse_look(name.strip()) for name in names.split(","))
+    looks = tuple(look for name in names.split(",") for look in patches(name.strip()))
     if len(set(looks)) < len(looks):
         raise CalibrationError(
             f"--looks {names!r} names one look twice: name each once", param="looks"
@@ -74,7 +74,9 @@ class Collect(ModelCommand):
     column: Column = None
     out: Path = Field(description="folder; one sub-folder a file")
     looks: str = Field(
-        default="prompt", description="comma-separated: prompt, numbers of tokens, end"
+        default="prompt",
+        description="comma-separated: prompt, numbers of tokens, end; 9-16 is a patch of "
+        "tokens, 1-64/8 are all patches of 8 up to 64",
     )
     judged: Judged = Field(default="question", description="what the prompt looks see")
     text: TextVersion | None = Field(
