@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 
 from detector.backend import Ask, Capacity, Finish, Observer, Step, TokenLogprobs
+from detector.engine.borders import Borders
 from detector.engine.claims import claim, release, require_free
 from detector.engine.collector import Collector
 from detector.engine.logprobs import token_logprobs
@@ -67,6 +68,7 @@ class Engine:
         length = min(max_length, positions or max_length)
         self.checkpoint = checkpoint
         self.looks = frozenset(looks)
+        self._borders = Borders(self.looks)
         self._observer = observer
         self._judges_responses = bool(self.looks - PROMPT_LOOKS)
         self._collector = Collector(model, n_slots)
@@ -219,8 +221,8 @@ class Engine:
             for look in looks_due(self.looks, len(run.generated) + 1, finished=False):
                 due.setdefault(look, []).append(run)
         ended: dict[Run, Finish] = {}
-        for look, reached in due.items():
-            ended |= self._observe_responses(look, reached)
+        for look in in_order(due):
+            ended |= self._observe_responses(look, due[look])
         self._emit(runs, logits, ended)
 
     def _observe_rows(self, rows: Sequence[Row], means: Tensor) -> dict[Run, Finish]:
@@ -236,17 +238,22 @@ class Engine:
         return ended
 
     def _observe_responses(self, look: Look, runs: Sequence[Run]) -> dict[Run, Finish]:
-        """Show the observer the running means of running requests."""
+        """Show the observer the running means of running requests, or those of a patch."""
+        means = self._borders.since(look, runs, self._running_means(runs))
+        return self._observe(look, runs, means)
+
+    def _running_means(self, runs: Sequence[Run]) -> Tensor:
+        """(n, L + 1, d)."""
         slots = [self._schedule.slot(run) for run in runs]
         counts = [run.n_cached - len(run.ask.prompt) + 1 for run in runs]
-        means = self._collector.running_means(slots, counts)
-        return self._observe(look, runs, means.transpose(0, 1))
+        return self._collector.running_means(slots, counts).transpose(0, 1)
 
     def _observe(self, look: Look, runs: Sequence[Run], means: Tensor) -> dict[Run, Finish]:
         return observe(self._observer, look, runs, means)
 
     def _emit(self, runs: Sequence[Run], logits: Tensor, ended: dict[Run, Finish]) -> None:
         """Draw, record and report each request's next token, or its end."""
+        self._borders.keep([run for run in runs if run not in ended], self._running_means)
         eos_ids = self.checkpoint.eos_ids
         tokens, failed = draw(logits, runs, eos_ids)
         logprobs = token_logprobs(logits, tokens, [run.ask.n_logprobs for run in runs])

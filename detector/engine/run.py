@@ -39,7 +39,8 @@ class Run:
     `first` is the run of `ask.first`. `deadline` is in seconds of the engine's clock,
     `n_cached` the number of positions whose keys are in its slot. One that waits may have been
     judged at its prompt already, and that prefill be `kept`. The draw's `processors`, `generator`
-    and, where it has a grammar, `hold` are made at its first token.
+    and, where it has a grammar, `hold` are made at its first token. `borders` are the sums of its
+    states (L + 1, d) over so many tokens, where a patch begins that is still to be looked at.
 
     It `arrived`, was prefilled `ahead`, `began` to be prefilled in its turn and was given its
     `first_token` when the clock said so.
@@ -63,6 +64,7 @@ class Run:
     processors: LogitsProcessorList | None = None
     generator: torch.Generator | None = None
     hold: Hold | None = None
+    borders: dict[int, torch.Tensor] = field(default_factory=dict)
 
     def begin(self) -> None:
         """Its prefill begins, or its next part: ahead of its turn if it has just been taken so."""
