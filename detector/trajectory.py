@@ -47,8 +47,10 @@ norm, summed in float32. Part of a model's fingerprint."""
 
 
 _PATCH_BITS = 20
-_PATCH = re.compile(r"([1-9]\d{0,5})-([1-9]\d{0,5})")
-_PATCHES = re.compile(rf"{_PATCH.pattern}/([1-9]\d{{0,5}})")
+# Of no more digits than there are bits for.
+_COUNT = re.compile(r"[1-9][0-9]{0,5}")
+_PATCH = re.compile(rf"({_COUNT.pattern})-({_COUNT.pattern})")
+_PATCHES = re.compile(rf"{_PATCH.pattern}/({_COUNT.pattern})")
 
 
 def patch(first: int, last: int) -> Look:
@@ -81,12 +83,12 @@ def look_name(look: Look) -> str:
 def parse_look(name: str) -> Look:
     """Inverse of `look_name`.
 
-    Raises CalibrationError when `name` is no named look and no count over 1.
+    Raises CalibrationError when `name` is no named look, no count over 1 and no patch.
     """
     for look, known in _NAMES.items():
         if name == known:
             return look
-    if name.isdecimal() and int(name) > 1:
+    if _COUNT.fullmatch(name) and int(name) > 1:
         return int(name)
     found = _PATCH.fullmatch(name)
     if found and 1 < int(found[1]) <= int(found[2]):

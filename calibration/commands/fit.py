@@ -13,6 +13,7 @@ from pydantic_settings import CliPositionalArg, CliVariadicArg
 from calibration.command_line import ALPHA, Alpha, Command, set_threads
 from calibration.paths import require_collections, require_file
 from detector.errors import CalibrationError, TooFewQuestionsError
+from detector.trajectory import Look, look_name, patches
 from detector.verdict import Guarantee
 
 if TYPE_CHECKING:
@@ -25,12 +26,22 @@ SCORES = "mahalanobis mahalanobis-last tv-paper tv-reference contrast coe-r coe-
 def _parse_parts(texts: list[str]) -> tuple[Part, ...] | None:
     from detector.fitted_look import Part
 
-    parts = tuple(Part.parse(text) for text in texts)
+    parts = tuple(
+        Part.parse(f"{look_name(look)}{rest}") for text in texts for look, rest in _each_patch(text)
+    )
     if len(set(parts)) < len(parts):
         raise CalibrationError(
             f"--guard {' '.join(texts)} names one part twice: name each once", param="guard"
         )
     return parts or None
+
+
+def _each_patch(text: str) -> list[tuple[Look, str]]:
+    """Each look that a part stands for, and what follows it: "1-64/8:tv-paper" is at all patches
+    of 8 tokens.
+    """
+    name, colon, rest = text.partition(":")
+    return [(look, colon + rest) for look in patches(name)]
 
 
 class Fit(Command):
@@ -42,8 +53,8 @@ class Fit(Command):
     guard: CliVariadicArg[list[str]] = Field(
         default=[],
         description="what the guard consists of, as LOOK:SCORE or LOOK:SCORE:ORDER, such as "
-        "prompt:mahalanobis 16:tv-paper:1; without any, contrast at the looks at the prompt, or "
-        "without --contrast mahalanobis at every look collected; "
+        "prompt:mahalanobis 16:tv-paper:1, or 1-64/8:tv-paper at all patches; without any, "
+        "contrast at the looks at the prompt, or without --contrast mahalanobis at every look collected; "
         "scores: " + ", ".join(SCORES.split()),
     )
     rank: int = Field(default=128, ge=1, description="of the covariances")
