@@ -54,7 +54,8 @@ class Fit(Command):
         default=[],
         description="what the guard consists of, as LOOK:SCORE or LOOK:SCORE:ORDER, such as "
         "prompt:mahalanobis 16:tv-paper:1, or 1-64/8:tv-paper at all patches; without any, "
-        "contrast at the looks at the prompt, or without --contrast mahalanobis at every look collected; "
+        "contrast at the looks at the prompt, or without --contrast mahalanobis at every look "
+        "collected; "
         "scores: " + ", ".join(SCORES.split()),
     )
     rank: int = Field(default=128, ge=1, description="of the covariances")
