@@ -22,9 +22,7 @@ This file knows nothing of models, batches of requests or thresholds.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
-from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from detector.errors import CalibrationError
@@ -47,10 +45,7 @@ norm, summed in float32. Part of a model's fingerprint."""
 
 
 _PATCH_BITS = 20
-# Of no more digits than there are bits for.
-_COUNT = re.compile(r"[1-9][0-9]{0,5}")
-_PATCH = re.compile(rf"({_COUNT.pattern})-({_COUNT.pattern})")
-_PATCHES = re.compile(rf"{_PATCH.pattern}/({_COUNT.pattern})")
+_MOST_DIGITS = 6
 
 
 def patch(first: int, last: int) -> Look:
@@ -88,11 +83,11 @@ def parse_look(name: str) -> Look:
     for look, known in _NAMES.items():
         if name == known:
             return look
-    if _COUNT.fullmatch(name) and int(name) > 1:
-        return int(name)
-    found = _PATCH.fullmatch(name)
-    if found and 1 < int(found[1]) <= int(found[2]):
-        return patch(int(found[1]), int(found[2]))
+    first, dash, last = name.partition("-")
+    if _count(first) > 1 and not dash:
+        return _count(first)
+    if 1 < _count(first) <= _count(last):
+        return patch(_count(first), _count(last))
     raise CalibrationError(
         f"look {name!r} is not a look: write 'prompt', 'question', 'prompt-mean', 'end', a "
         "number of tokens over 1, or the first and last token of a patch, such as 9-16",
@@ -104,19 +99,27 @@ def patches(name: str) -> list[Look]:
     """The looks that a name stands for: those at all patches of "1-64/8", of 8 tokens each, or
     the one look that it names. Raises CalibrationError as `parse_look` does.
     """
-    found = _PATCHES.fullmatch(name)
-    if found is None:
+    tokens, slash, size = name.partition("/")
+    if not slash:
         return [parse_look(name)]
-    first, last, size = map(int, found.groups())
-    borders = range(first - 1, last + 1, size)
-    looks = [patch(before + 1, after) for before, after in pairwise(borders)]
+    first, last = map(_count, tokens.split("-")) if tokens.count("-") == 1 else (0, 0)
+    step = _count(size)
+    looks = []
+    if first and step:
+        looks = [patch(n, n + step - 1) for n in range(first, last - step + 2, step)]
     if not looks or looks[0] == PROMPT:
         raise CalibrationError(
-            f"look {name!r} has no patch of more tokens than one: write FIRST-LAST/SIZE with a "
-            "size of 2 or more, such as 1-64/8",
+            f"look {name!r} has no patch of more tokens than one: write FIRST-LAST/SIZE, such as "
+            "1-64/8",
             param="looks",
         )
     return looks
+
+
+def _count(text: str) -> int:
+    """The number that a text writes, or 0 if it writes none that there are bits for."""
+    plain = text.isascii() and text.isdecimal() and text[0] != "0" and len(text) <= _MOST_DIGITS
+    return int(text) if plain else 0
 
 
 def stage(look: Look) -> str:

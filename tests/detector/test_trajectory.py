@@ -63,7 +63,7 @@ def test_all_patches_of_a_size() -> None:
     assert list(map(look_name, patches("9-20/8"))) == ["9-16"]
     assert list(map(look_name, patches("2-4/1"))) == ["2-2", "3-3", "4-4"]
     assert patches("prompt") == [PROMPT]
-    for name in ("1-7/8", "1-64/1", "64-1/8"):
+    for name in ("1-7/8", "1-64/1", "64-1/8", "8/8", "1-x/8", "1-64/", "0-64/8", "/", "1-2-3/1"):
         with pytest.raises(CalibrationError, match="has no patch of more tokens than one"):
             patches(name)
 
