@@ -17,7 +17,7 @@ def second(ask: Ask, look: Look) -> float:
     return 5.0 if look == patch(5, 8) else 0.0
 
 
-def streamed(**settings: object) -> tuple[str, dict[str, Any], str]:
+def streamed(**settings: Any) -> tuple[str, dict[str, Any], str]:
     """The text shown, the last verdict and the metrics."""
     app = recorded_app(scores=second, looks=LOOKS, **settings)
     with client_of(app) as client:
