@@ -106,4 +106,4 @@ def _dressed(panel: Axes, title: str, across: str) -> None:
     panel.spines[["top", "right"]].set_visible(False)
     panel.grid(axis="y", color=_GREY)
     panel.set_axisbelow(True)
-    panel.legend(frameon=False, fontsize=7.5)
+    panel.legend(frameon=False, fontsize=7.5, handlelength=3.5)
