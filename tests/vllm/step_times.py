@@ -2,11 +2,11 @@
 
     $ .venv/vllm/bin/python -m tests.vllm.step_times 7b 1 8 32 128
 
-Engines of vLLM one after another in this process, for two of them don't go together: as vLLM runs by
-itself, its steps one after another and overlapping (asynchronous scheduling, its default), then
-TrajGuard's backend without looks and guarded at every look (1, 2, 4, 8 ... tokens), then the first once
-more, which says how much of a difference is chance. Milliseconds a step, mean over steps in which
-all requests decode, the least of several stretches.
+Engines of vLLM one after another in this process, for two of them don't go together: as vLLM runs
+by itself, its steps one after another and overlapping (asynchronous scheduling, its default), then
+TrajGuard's backend without looks and guarded at every look, then the first once more, which says
+how much of a difference is chance. Milliseconds a step, mean over steps in which all requests
+decode, the least of several stretches.
 """
 
 from __future__ import annotations
@@ -31,10 +31,9 @@ from calibration.bench.speed.contenders import ANY_TOKEN
 from calibration.bench.speed.floor import SHAPES
 from calibration.bench.speed.throughput import EVERY_LOOK
 from detector.backend import Ask
-from detector.detector import Detector
+from detector.detector import Detector, Part
 from detector.judge import Judge
 from detector.planes import Planes
-from detector.scores import Part
 from detector.vllm.backend import VllmBackend
 from detector.vllm.opening import ENVIRONMENT
 from detector.vllm.worker import NAME
