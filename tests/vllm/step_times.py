@@ -31,7 +31,8 @@ from calibration.bench.speed.contenders import ANY_TOKEN
 from calibration.bench.speed.floor import SHAPES
 from calibration.bench.speed.throughput import EVERY_LOOK
 from detector.backend import Ask
-from detector.detector import Detector, Part
+from detector.detector import Detector
+from detector.fitted_look import Part
 from detector.judge import Judge
 from detector.planes import Planes
 from detector.vllm.backend import VllmBackend
