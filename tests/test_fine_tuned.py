@@ -5,7 +5,9 @@ by its command, to a streamed response that is stopped before its end.
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -24,7 +26,8 @@ TEMPLATE = r"Q: {question}\nA:"
 
 
 @pytest.fixture(scope="module")
-def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
+def tuned(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The model's folder, with its questions files beside it."""
     folder = tmp_path_factory.mktemp("fine-tuned")
     checkpoint = tiny_checkpoint()
     checkpoint.model.save_pretrained(folder / "model")
@@ -34,9 +37,16 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
     rows = [{"question": q, "answer": f"It is {a}, for so it is."} for q, a in generate(330, 0)]
     for name, some in {"train": rows[:30], "scope": rows[30:]}.items():
         (folder / f"{name}.jsonl").write_text("\n".join(map(json.dumps, some)))
-    train, scope, tuned = folder / "train.jsonl", folder / "scope.jsonl", folder / "tuned"
+    train, tuned = folder / "train.jsonl", folder / "tuned"
     options = ["--model", str(folder / "model"), "--first", "100", "--epochs", "1"]
     assert paper(["finetune", str(train), *options, "--out", str(tuned)]) == 0
+    return tuned
+
+
+@pytest.fixture(scope="module")
+def client(tuned: Path) -> Iterator[TestClient]:
+    folder = tuned.parent
+    scope = folder / "scope.jsonl"
     looks = ["--looks", "prompt,1-12/4", "--max-tokens", "16", "--template", TEMPLATE]
     named = ["--model", str(tuned), "--out", str(folder / "collected")]
     assert trajguard.main(["collect", str(scope), *looks, *named]) == 0
@@ -71,6 +81,18 @@ def test_a_streamed_response_is_stopped_early(client: TestClient) -> None:
     metrics = client.get("/metrics").text
     for look in set(ended):
         assert f'trajguard_stopped_total{{look="{look}"}} {ended.count(look)}.0' in metrics
+
+
+def test_what_it_was_trained_on_is_told(tuned: Path, caplog: pytest.LogCaptureFixture) -> None:
+    files = [str(tuned.parent / f"{name}.jsonl") for name in ("train", "few")]
+    (tuned.parent / "few.jsonl").write_text('{"question": "What is 1 + 2?"}')
+    options = ["--model", str(tuned), "--template", TEMPLATE, "--out", str(tuned.parent / "again")]
+    with caplog.at_level(logging.WARNING):
+        assert trajguard.main(["collect", *files, *options]) == 0
+        assert "30 of 31 questions are among those" in caplog.text
+        caplog.clear()
+        assert trajguard.main(["collect", files[1], *options]) == 0
+        assert "fine-tuned" not in caplog.text
 
 
 def test_responses_to_questions_of_the_scope_go_on(client: TestClient) -> None:

@@ -16,6 +16,7 @@ from calibration.paths import require_folder, require_model
 from calibration.questions import Question, is_made, read_questions
 from calibration.reading import require_questions
 from calibration.responses import RESPONSES, GivenResponses, read_responses
+from calibration.trained import warning
 from detector.backend import Sampling
 from detector.canonical import CANONICAL, TextVersion
 from detector.errors import CalibrationError
@@ -126,6 +127,8 @@ class Collect(ModelCommand):
         asked = [question for questions, _, _ in read for question in questions]
         typed = {q.key: q.text for q in asked if not is_made(q.fields)}
         log.info(outlook(*splits_and_templates(typed), ALPHA))
+        if told := warning(self.model, (question.key for question in asked)):
+            log.warning(told)
         digests = {system_prompt_digest(question.messages) for question in asked}
         context = Context(
             judged=self.judged,
