@@ -27,12 +27,14 @@ log = logging.getLogger(__name__)
 
 
 def parse_looks(names: str) -> tuple[Look, ...]:
-    looks = tuple(look for name in names.split(",") for look in patches(name.strip()))
-    if len(set(looks)) < len(looks):
+    named = [name.strip() for name in names.split(",")]
+    # The first of all patches is a running mean, which may be named beside them.
+    looks = [look for name in named for look in patches(name)]
+    if len(set(named)) < len(named):
         raise CalibrationError(
             f"--looks {names!r} names one look twice: name each once", param="looks"
         )
-    return looks
+    return tuple(dict.fromkeys(looks))
 
 
 def _require_names_of_their_own(names: list[str]) -> None:

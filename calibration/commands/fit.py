@@ -13,7 +13,7 @@ from pydantic_settings import CliPositionalArg, CliVariadicArg
 from calibration.command_line import ALPHA, Alpha, Command, set_threads
 from calibration.paths import require_collections, require_file
 from detector.errors import CalibrationError, TooFewQuestionsError
-from detector.trajectory import Look, look_name, patches
+from detector.trajectory import look_name, patches
 from detector.verdict import Guarantee
 
 if TYPE_CHECKING:
@@ -26,22 +26,20 @@ SCORES = "mahalanobis mahalanobis-last tv-paper tv-reference contrast coe-r coe-
 def _parse_parts(texts: list[str]) -> tuple[Part, ...] | None:
     from detector.fitted_look import Part
 
-    parts = tuple(
-        Part.parse(f"{look_name(look)}{rest}") for text in texts for look, rest in _each_patch(text)
-    )
-    if len(set(parts)) < len(parts):
+    parts = [[Part.parse(one) for one in _each_patch(text)] for text in texts]
+    single = [own[0] for own in parts if len(own) == 1]
+    if len(set(single)) < len(single):
         raise CalibrationError(
             f"--guard {' '.join(texts)} names one part twice: name each once", param="guard"
         )
-    return parts or None
+    # The first of all patches is a running mean, which may be named beside them.
+    return tuple(dict.fromkeys(part for own in parts for part in own)) or None
 
 
-def _each_patch(text: str) -> list[tuple[Look, str]]:
-    """Each look that a part stands for, and what follows it: "1-64/8:tv-paper" is at all patches
-    of 8 tokens.
-    """
+def _each_patch(text: str) -> list[str]:
+    """The parts that a text stands for: "1-64/8:tv-paper" is at all patches of 8 tokens."""
     name, colon, rest = text.partition(":")
-    return [(look, colon + rest) for look in patches(name)]
+    return [f"{look_name(look)}{colon}{rest}" for look in patches(name)]
 
 
 class Fit(Command):
