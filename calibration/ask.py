@@ -24,6 +24,7 @@ from detector.errors import CalibrationError
 KEY_VARIABLE = "TRAJGUARD_API_KEY"
 """In the environment, where no list of processes shows it."""
 
+UNJUDGED = "unjudged (shadow mode, or a response that ended before the first look)"
 _CLIENTS = 8
 _TIMEOUT_SECONDS = 300
 
@@ -98,7 +99,7 @@ def ask(
         verdicts = [piece["trajguard"] for piece in pieces if piece.get("trajguard")]
         n_tokens = int(usage["completion_tokens"])
         if not verdicts:
-            return Answer("unjudged (shadow mode)", None, n_tokens)
+            return Answer(UNJUDGED, None, n_tokens)
         return Answer(str(verdicts[-1]["decision"]), verdicts[-1]["stage"], n_tokens)
 
     key = os.environ.get(KEY_VARIABLE)
