@@ -146,6 +146,9 @@ def test_v2_on_a_gpu(eager: bool) -> None:
     finally:
         backend.close()
     assert own.trajectories.keys() == theirs.trajectories.keys()
-    for key, trajectory in own.trajectories.items():
-        # The attention of another library sums in another order.
-        assert (theirs.trajectories[key] - trajectory).norm() <= 1e-4 * trajectory.norm()
+    apart = {
+        key[1]: float((theirs.trajectories[key] - trajectory).norm() / trajectory.norm())
+        for key, trajectory in own.trajectories.items()
+    }
+    # The attention of another library sums in another order, and in tf32.
+    assert max(apart.values()) <= 1e-3, apart
