@@ -35,7 +35,7 @@ from detector.engine.runner import StateBytes, open_runner
 from detector.engine.sampling import draw
 from detector.engine.schedule import Schedule
 from detector.engine.work import Chunk, Decode, Prefill, Resume
-from detector.trajectory import END, PROMPT_LOOKS, Look, in_order, looks_due
+from detector.trajectory import END, PROMPT_LOOKS, Look, in_order
 
 
 class Engine:
@@ -218,7 +218,7 @@ class Engine:
         due: dict[Look, list[Run]] = {}
         for run in runs:
             run.n_cached += 1
-            for look in looks_due(self.looks, len(run.generated) + 1, finished=False):
+            for look in self._borders.looks_at(len(run.generated) + 1):
                 due.setdefault(look, []).append(run)
         ended: dict[Run, Finish] = {}
         for look in in_order(due):
@@ -253,7 +253,7 @@ class Engine:
 
     def _emit(self, runs: Sequence[Run], logits: Tensor, ended: dict[Run, Finish]) -> None:
         """Draw, record and report each request's next token, or its end."""
-        self._borders.keep([run for run in runs if run not in ended], self._running_means)
+        self._borders.keep(runs, ended, self._running_means)
         eos_ids = self.checkpoint.eos_ids
         tokens, failed = draw(logits, runs, eos_ids)
         logprobs = token_logprobs(logits, tokens, [run.ask.n_logprobs for run in runs])

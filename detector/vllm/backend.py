@@ -23,7 +23,7 @@ from detector.backend import Ask, Capacity, Finish, Observer, Step, TokenLogprob
 from detector.engine.borders import Borders
 from detector.engine.observing import observe
 from detector.engine.run import Run, advance
-from detector.trajectory import END, PROMPT_LOOKS, Look, in_order, looks_due
+from detector.trajectory import END, PROMPT_LOOKS, Look, in_order
 from detector.vllm.drawing import Draws
 from detector.vllm.params import params_of
 from detector.vllm.seats import Flight, Seats
@@ -192,7 +192,7 @@ class VllmBackend:
         for flight in flights:
             if flight.began:
                 n_tokens = len(flight.run.generated) + 1
-                for look in looks_due(self.looks, n_tokens, finished=False):
+                for look in self._borders.looks_at(n_tokens):
                     counted.setdefault(look, []).append(flight.run)
             else:
                 for look, span in flight.row.looks.items():
@@ -233,8 +233,7 @@ class VllmBackend:
 
     def _emit(self, runs: Sequence[Run], drawn: dict[Run, int], ended: dict[Run, Finish]) -> None:
         """Record and report each request's next token, or its end."""
-        going_on = [run for run in runs if run not in ended]
-        self._borders.keep(going_on, lambda due: self._running_means(due, _with_next(due)))
+        self._borders.keep(runs, ended, lambda due: self._running_means(due, _with_next(due)))
         tokens = [drawn[run] for run in runs]
         finishes = advance(runs, tokens, self._eos_ids, ended | self._draws.ended())
         if END in self.looks:

@@ -12,7 +12,7 @@ from torch import Tensor
 from detector.backend import Ask
 from detector.engine.borders import Borders
 from detector.engine.run import Run
-from detector.trajectory import END, PROMPT, Look, patch, patches, taken_at
+from detector.trajectory import END, PROMPT, Look, patch, patches
 
 STATES = torch.randn(40, 3, 4, generator=torch.Generator().manual_seed(0))
 
@@ -26,10 +26,9 @@ def play(looks: Sequence[Look]) -> tuple[dict[Look, Tensor], int]:
         return torch.stack([STATES[: len(each.generated) + 1].mean(0) for each in runs])
 
     for n_tokens in range(1, 41):
-        for look in looks:
-            if look != PROMPT and taken_at(look) == n_tokens:
-                seen[look] = borders.since(look, [run], means([run]))[0]
-        borders.keep([run], means)
+        for look in borders.looks_at(n_tokens):
+            seen[look] = borders.since(look, [run], means([run]))[0]
+        borders.keep([run], (), means)
         most = max(most, len(run.borders))
         run.generated.append(0)
     return seen, most

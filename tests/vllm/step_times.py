@@ -3,10 +3,11 @@
     $ .venv/vllm/bin/python -m tests.vllm.step_times 7b 1 8 32 128
 
 Engines of vLLM one after another in this process, for two of them don't go together: as vLLM runs
-by itself, its steps one after another and overlapping (asynchronous scheduling, its default), then
-TrajGuard's backend without looks and guarded at every look, then the first once more, which says
-how much of a difference is chance. Milliseconds a step, mean over steps in which all requests
-decode, the least of several stretches.
+by itself, its steps one after another; with the states of all layers out of its model; TrajGuard's
+backend on that without looks and guarded at every look; the first once more, which says how much
+of a difference is chance; and as vLLM runs by default, its steps overlapping (asynchronous
+scheduling). Milliseconds a step: the mean over the first 32 steps in which all requests decode,
+with three looks among them, and over the 96 after these, without a look; the least of several runs.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
+from operator import truediv
 from typing import Any
 
 import torch
@@ -40,8 +43,9 @@ from detector.vllm.opening import ENVIRONMENT
 from detector.vllm.worker import NAME
 
 N_PROMPT = 40
-N_STEPS = 96
-N_STRETCHES = 5
+STRETCHES = (32, 96)
+N_RUNS = 4
+N_TOKENS = sum(STRETCHES) + 16
 RANK = 128
 
 Step = Callable[[], object]
@@ -64,7 +68,7 @@ def engine(shape: str, n: int, **options: Any) -> Iterator[LLMEngine]:
                 generation_config="vllm",
                 disable_log_stats=True,
                 enable_prefix_caching=False,
-                max_model_len=N_PROMPT + N_STEPS * (N_STRETCHES + 1) + 64,
+                max_model_len=N_PROMPT + N_TOKENS + 64,
                 max_num_seqs=n,
                 max_num_batched_tokens=2048,
                 additional_config={"trajguard": options.get("worker_cls", "none")},
@@ -80,19 +84,26 @@ def engine(shape: str, n: int, **options: Any) -> Iterator[LLMEngine]:
         cleanup_dist_env_and_memory()
 
 
-def step_ms(step: Step) -> float:
-    """The least mean over a stretch of steps."""
-    for _ in range(24):
-        step()
+def step_ms(step: Step) -> tuple[float, ...]:
+    """The mean over each stretch of steps."""
+    step()  # the prompts
+    step()
     means = []
-    for _ in range(N_STRETCHES):
+    for n_steps in STRETCHES:
         torch.cuda.synchronize()
         began = time.perf_counter()
-        for _ in range(N_STEPS):
+        for _ in range(n_steps):
             step()
         torch.cuda.synchronize()
-        means.append(1000 * (time.perf_counter() - began) / N_STEPS)
-    return min(means)
+        means.append(1000 * (time.perf_counter() - began) / n_steps)
+    return tuple(means)
+
+
+def least(measure: Callable[[], tuple[float, ...]]) -> tuple[float, ...]:
+    """Of several runs, after one that warms up."""
+    measure()
+    runs = [measure() for _ in range(N_RUNS)]
+    return tuple(min(times) for times in zip(*runs, strict=True))
 
 
 def prompts(n: int) -> list[tuple[int, ...]]:
@@ -101,10 +112,7 @@ def prompts(n: int) -> list[tuple[int, ...]]:
     return [tuple(row) for row in ids.tolist()]
 
 
-N_TOKENS = 24 + N_STEPS * N_STRETCHES + 16
-
-
-def bare(made: LLMEngine, n: int) -> float:
+def bare(made: LLMEngine, n: int) -> tuple[float, ...]:
     params = SamplingParams(
         temperature=0.0,
         max_tokens=N_TOKENS,
@@ -141,7 +149,7 @@ def backend_of(made: LLMEngine, n: int, **observed: Any) -> VllmBackend:
     )
 
 
-def ours(backend: VllmBackend, n: int) -> float:
+def ours(backend: VllmBackend, n: int) -> tuple[float, ...]:
     asks = [Ask(prompt, max_tokens=N_TOKENS, sampling=ANY_TOKEN) for prompt in prompts(n)]
     backend.submit(*asks)
     try:
@@ -176,30 +184,40 @@ def main(shape: str, sizes: Sequence[int], compiled: bool) -> None:
     graphs = {"cudagraph_mode": "FULL_DECODE_ONLY", "cudagraph_capture_sizes": list(sizes)}
     options: dict[str, Any] = {"compilation_config": graphs if compiled else {"mode": 0, **graphs}}
     most = max(sizes)
-    found: dict[str, list[float]] = {}
+    found: dict[str, list[tuple[float, ...]]] = {}
     judge = Judge(guard(shape))
 
-    def note(name: str, measured: Iterator[float]) -> None:
-        found[name] = list(measured)
-        times = "  ".join(f"{value:8.3f}" for value in found[name])
-        print(f"{name:34} {times}", flush=True)
+    def note(name: str, measure: Callable[[int], tuple[float, ...]]) -> None:
+        found[name] = [least(partial(measure, n)) for n in sizes]
+        print(line(name, found[name]), flush=True)
 
-    print(f"{'requests':34} " + "  ".join(f"{n:8}" for n in sizes), flush=True)
+    print(f"{'requests':46}" + "  |  ".join(f"{n:14}" for n in sizes), flush=True)
     with engine(shape, most, async_scheduling=False, **options) as made:
         print("second runner:", made.vllm_config.use_v2_model_runner, flush=True)
-        note("vLLM", (bare(made, n) for n in sizes))
-    with engine(shape, most, async_scheduling=True, **options) as made:
-        note("vLLM, steps overlapping", (bare(made, n) for n in sizes))
+        note("vLLM", partial(bare, made))
     with engine(shape, most, async_scheduling=False, worker_cls=NAME, **options) as made:
+        note("vLLM, states of all layers out", partial(bare, made))
         backend = backend_of(made, most)
-        note("unguarded by TrajGuard", (ours(backend, n) for n in sizes))
+        note("unguarded by TrajGuard", partial(ours, backend))
         with backend.seen_by(judge.looks, judge.observe):
-            note("guarded by TrajGuard", (ours(backend, n) for n in sizes))
+            note("guarded by TrajGuard", partial(ours, backend))
     with engine(shape, most, async_scheduling=False, **options) as made:
-        note("vLLM again", (bare(made, n) for n in sizes))
-    for name in ("unguarded by TrajGuard", "guarded by TrajGuard", "vLLM again"):
-        ratios = [one / two for one, two in zip(found[name], found["vLLM"], strict=True)]
-        print(f"{name + ' / vLLM':34} " + "  ".join(f"{ratio:8.3f}" for ratio in ratios))
+        note("vLLM again", partial(bare, made))
+    for name, over in (
+        ("vLLM again", "vLLM"),
+        ("vLLM, states of all layers out", "vLLM"),
+        ("guarded by TrajGuard", "vLLM"),
+        ("guarded by TrajGuard", "unguarded by TrajGuard"),
+    ):
+        pairs = zip(found[name], found[over], strict=True)
+        print(line(f"{name} / {over}", [tuple(map(truediv, *pair)) for pair in pairs]))
+    with engine(shape, most, async_scheduling=True, **options) as made:
+        note("vLLM, steps overlapping", partial(bare, made))
+
+
+def line(name: str, values: Sequence[tuple[float, ...]]) -> str:
+    columns = ["  ".join(f"{value:.3f}" for value in each) for each in values]
+    return f"{name:46}" + "  |  ".join(columns)
 
 
 if __name__ == "__main__":
