@@ -132,14 +132,6 @@ def in_order(looks: Iterable[Look]) -> list[Look]:
     return sorted(looks, key=lambda look: (look == END, taken_at(look), look))
 
 
-def looks_due(looks: frozenset[Look], n_tokens: int, finished: bool) -> list[Look]:
-    """The looks to take on a response of `n_tokens` > 1 tokens so far."""
-    due = [look for look in looks if taken_at(look) == n_tokens > 1]
-    if finished and END in looks:
-        due.append(END)
-    return due
-
-
 def difference(trajectories: Tensor, order: int) -> Tensor:
     """The forward difference over layers, `order` times (differential smoothing).
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from detector.backend import Ask
 from detector.engine.borders import Borders
 from detector.engine.run import Run
-from detector.trajectory import END, PROMPT, Look, patch, patches
+from detector.trajectory import END, PROMPT, QUESTION, Look, patch, patches
 
 STATES = torch.randn(40, 3, 4, generator=torch.Generator().manual_seed(0))
 
@@ -43,6 +43,13 @@ def test_each_patch_is_the_mean_of_its_own_states() -> None:
     for look, (start, stop) in expected.items():
         # A difference of two float32 sums of some 40 numbers of size 1.
         torch.testing.assert_close(seen[look], STATES[start:stop].mean(0), atol=1e-5, rtol=0)
+
+
+def test_looks_are_taken_where_their_last_token_is() -> None:
+    borders = Borders({PROMPT, QUESTION, 8, patch(5, 8), patch(8, 9), END})
+    assert list(borders.looks_at(8)) == [8, patch(5, 8)]
+    assert list(borders.looks_at(9)) == [patch(8, 9)]
+    assert not any(borders.looks_at(n_tokens) for n_tokens in range(8))
 
 
 def test_one_sum_is_kept_where_patches_follow_each_other() -> None:

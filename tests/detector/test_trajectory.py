@@ -13,7 +13,6 @@ from detector.trajectory import (
     in_order,
     left_out,
     look_name,
-    looks_due,
     parse_look,
     patch,
     patches,
@@ -72,10 +71,3 @@ def test_looks_come_in_the_order_in_which_they_are_taken() -> None:
     looks = [END, patch(9, 16), 16, 8, patch(5, 8), PROMPT, patch(15, 16), QUESTION, 2]
     names = [look_name(look) for look in in_order(looks)]
     assert names == ["question", "prompt", "2", "8", "5-8", "16", "9-16", "15-16", "end"]
-
-
-def test_a_patch_is_due_at_its_last_token() -> None:
-    looks = frozenset({PROMPT, QUESTION, 8, patch(5, 8), patch(8, 9), END})
-    assert set(looks_due(looks, 8, finished=False)) == {8, patch(5, 8)}
-    assert looks_due(looks, 9, finished=True) == [patch(8, 9), END]
-    assert looks_due(looks, 5, finished=False) == []
