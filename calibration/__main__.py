@@ -1,5 +1,5 @@
-"""The calibration command line: generate, vary, collect, fit, report, canaries, neighbours, revalidate
-and ask.
+"""The calibration command line: generate, vary, collect, fit, report, canaries, neighbours,
+revalidate and ask.
 """
 
 from __future__ import annotations

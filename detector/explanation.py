@@ -39,8 +39,8 @@ _HIGH = -1
 class LayerShare:
     """What one layer adds to the standardised score: over 0 it speaks against the question.
 
-    `measured` is the layer's part before that, `usual` the median of questions in scope and `beyond`
-    whether it lies above their central 95 %, None of both where no band says.
+    `measured` is the layer's part before that, `usual` the median of questions in scope, `beyond`
+    whether it lies above their central 95 %; None of both where no band says.
     """
 
     layer: int

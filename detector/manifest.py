@@ -200,8 +200,8 @@ class Manifest(_Frozen):
     `n_templates` counts those of the conformal questions, by which alpha is promised of new
     ones; 0 where the promise is of questions alike. `contrasted_with` are files of other
     questions, which gave power and no say in the false-alarm rate. `canaries` and `neighbours` may
-    be put into an artifact that was made without. The threshold is that of `fingerprint` and `engine`, and was
-    seen to hold in `revalidated`; `fitted_in` is where the Gaussians were fitted, if elsewhere.
+    be put in later. The threshold is that of `fingerprint` and `engine`, and was seen to hold in
+    `revalidated`; `fitted_in` is where the Gaussians were fitted, if elsewhere.
     """
 
     format: Literal[3] = 3

@@ -55,9 +55,7 @@ def verdict_explanation(
             for each in said.neighbours
         ],
         usual_distance=(
-            None
-            if said.usual is None
-            else UsualDistance(median=said.usual[0], most=said.usual[1])
+            None if said.usual is None else UsualDistance(median=said.usual[0], most=said.usual[1])
         ),
         out_of_scope_kind=(
             None

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
-import torch
+from torch import Tensor
 
 from detector import explanation
-from detector.conformal import Calibration
+from detector.artifact import Artifact
 from detector.detector import Detector
 from detector.explanation import explain, shares
 from detector.fitted_look import Part
 from detector.manifest import Manifest
-from detector.planes import Planes
 from detector.scores import SCORES
-from detector.trajectory import PROMPT
-from detector.verdict import LookScore
+from detector.trajectory import PROMPT, Look
+from detector.verdict import Verdict
 from tests.detector.test_artifact import artifact  # noqa: F401 (a fixture)
 from tests.detector.test_detector import CLUSTERS, N_PLANES, fitted, planes, trajectories
 from tests.detector.test_neighbours import named, with_neighbours
@@ -111,14 +111,21 @@ def detector() -> Detector:
 
 
 @pytest.fixture(scope="module")
-def manifest(artifact: object) -> Manifest:  # noqa: F811
-    return named(artifact.manifest)  # type: ignore[attr-defined, no-any-return]
+def manifest(artifact: Artifact) -> Manifest:  # noqa: F811
+    return named(artifact.manifest)
 
 
-def verdict_of(detector: Detector, trajectory: torch.Tensor, *, at: tuple[int, ...] = (PROMPT,)):  # type: ignore[no-untyped-def]
+def verdict_of(
+    detector: Detector, trajectory: Tensor, *, at: Sequence[Look] = (PROMPT,)
+) -> tuple[Verdict, dict[Look, Tensor]]:
+    """Of one that is the same at each look, and where that lies."""
     looks = [score for look in at for score in detector.score(look, trajectory[None])[0]]
-    assert detector.neighbours is not None
-    places = {look: detector.neighbours.place(look, trajectory[None])[0] for look in at}  # type: ignore[index]
+    places = {}
+    for look in at:
+        assert detector.neighbours is not None
+        found = detector.neighbours.place(look, trajectory[None])
+        assert found is not None
+        places[look] = found[0]
     return detector.judge(looks), places
 
 
@@ -185,7 +192,7 @@ def test_what_cannot_be_said_is_noted(detector: Detector, manifest: Manifest) ->
     failed = tuple(replace(look, score=float("nan")) for look in verdict.looks)
     said = explain(detector, manifest, replace(verdict, looks=failed), places)
     assert (said.look, said.shares, said.note) == (None, (), explanation.NO_LOOK)
-    without = manifest.model_copy(
-        update={"neighbours": manifest.neighbours.model_copy(update={"kinds": ()})}  # type: ignore[union-attr]
-    )
+    assert manifest.neighbours is not None
+    names = manifest.neighbours.model_copy(update={"kinds": ()})
+    without = manifest.model_copy(update={"neighbours": names})
     assert explain(detector, without, verdict, places).kind is None

@@ -120,6 +120,7 @@ def test_a_look_that_is_excluded_ends_nothing(detector: Detector) -> None:
 def test_groups_have_their_own_thresholds(detector: Detector) -> None:
     class Grouped:
         neighbours = None
+
         def score(self, look: Look, trajectories: torch.Tensor) -> Any:
             return detector.score(look, trajectories)
 

@@ -141,7 +141,8 @@ def test_neighbours_are_stored_and_change_nothing_else(
     assert loaded.detector.neighbours is not None
     assert saved.detector.neighbours is not None
     for look in (PROMPT, 4):
-        found, before = (each.neighbours.place(look, new) for each in (loaded.detector, saved.detector))  # type: ignore[union-attr]
+        found = loaded.detector.neighbours.place(look, new)
+        before = saved.detector.neighbours.place(look, new)
         assert found is not None
         assert before is not None
         assert torch.equal(found, before)
