@@ -190,8 +190,8 @@ def require_may_explain(caller: Caller) -> None:
     """Raises ForbiddenError for who is told decisions alone: what layers add up to is the score."""
     if not caller.sees_detail:
         raise ForbiddenError(
-            "explain needs a privileged key (TRAJGUARD_VERDICT_DETAIL is 'decision'): leave it out, "
-            "or ask who runs the service for one",
+            "explain needs a privileged key (TRAJGUARD_VERDICT_DETAIL is 'decision'): leave it "
+            "out, or ask who runs the service for one",
             param="explain",
         )
 

@@ -34,12 +34,10 @@ function layers(why) {
       make("td", { class: "number" }, `${layer.share > 0 ? "+" : ""}${number(layer.share)}`),
     );
   });
-  const rest = why.layers.length - shown.length;
-  const others = rest ? `, the other ${rest} included` : "";
   return make(
     "div", {},
     make("h3", {}, "Layers"),
-    make("p", { class: "note" }, `What each adds to the score: over 0 it speaks against the question. Together ${number(why.score)}${others}.`),
+    make("p", { class: "note" }, `What each adds to the score: over 0 it speaks against the question. All ${why.layers.length} together make ${number(why.score)}.`),
     make("table", { class: "layers", "aria-label": "What layers add to the score" }, make("tbody", {}, ...rows)),
   );
 }
