@@ -55,8 +55,8 @@ class Explained:
 
 
 def explained(judged: Judged, *, texts: bool = False) -> tuple[Explained, ...]:
-    """The holdout's worst false alarms, and of each OOD file what is flagged with the highest
-    scores.
+    """The holdout's worst false alarms, one of a template, and what is flagged with the highest
+    scores of each OOD file.
     """
     detector = judged.artifact.detector
     found: list[Explained] = []
@@ -65,10 +65,21 @@ def explained(judged: Judged, *, texts: bool = False) -> tuple[Explained, ...]:
         *((name, scored, N_OF_A_FILE) for name, scored in judged.outside.items()),
     ):
         flagged = np.flatnonzero(scored.flagged(detector))
-        highest = flagged[np.argsort(-scored.scores[flagged], kind="stable")][:n]
-        if len(highest):
-            found += _explained(judged.artifact, of, scored, highest.tolist(), texts=texts)
+        highest = flagged[np.argsort(-scored.scores[flagged], kind="stable")].tolist()
+        units = scored.pool.units or range(len(scored.pool))
+        first: dict[int, int] = {}
+        for place in highest:
+            first.setdefault(units[place], place)
+        chosen = list(first.values())[:n]
+        if chosen:
+            found += _explained(judged.artifact, of, scored, chosen, texts=texts)
     return tuple(found)
+
+
+def usual_distances(rows: Sequence[Explained]) -> str:
+    """How far calibration questions are from their nearest, at each look; empty if not known."""
+    usual = {row.look: row.usual for row in rows if row.usual is not None}
+    return ", ".join(f"{_far(distance)} at the look {look}" for look, distance in usual.items())
 
 
 def _explained(
@@ -121,8 +132,8 @@ def written(rows: Sequence[Explained]) -> list[str]:
         lines += [f"  {_far(each.distance)} from {named(each)}" for each in row.neighbours[:2]]
         if row.kind is not None:
             lines.append(f"  {_far(row.kind.distance)} from the kind {row.kind.name}")
-    if rows and (usual := rows[0].usual) is not None:
-        lines.append(f"(a calibration question is {_far(usual)} from its nearest, in the median)")
+    if usual := usual_distances(rows):
+        lines.append(f"(calibration questions are from their nearest, in the median: {usual})")
     if rows and rows[0].note is not None:
         lines.append(f"(no questions to compare with: {rows[0].note})")
     return lines

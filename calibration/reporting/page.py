@@ -125,7 +125,7 @@ def _explained(details: Details) -> list[tuple[str, str, list[Markup]]]:
     for name in dict.fromkeys(each.of for each in details.explained):
         rows = [each for each in details.explained if each.of == name]
         title = "Of the worst false alarms" if name == FALSE_ALARMS else f"Of {name}"
-        parts += [tag("h3", title), page_explained.rows(title, rows)]
+        parts += [tag("h3", title), page_explained.rows(rows)]
     return [("why", "Why they are flagged", parts)]
 
 

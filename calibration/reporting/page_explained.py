@@ -2,60 +2,50 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
-from calibration.reporting.explained import N_LAYERS, Explained
-from calibration.reporting.html import Content, Markup, joined, table, tag
+from calibration.reporting.explained import N_LAYERS, Explained, usual_distances
+from calibration.reporting.html import Content, Markup, joined, listed, tag
+from detector.explanation import NearQuestion
 
 _N_NEAREST = 3
 
 
 def lead(explained: Sequence[Explained]) -> list[Content]:
-    first = explained[0]
     said: list[Content] = [
         f"At the look that decided, the {N_LAYERS} layers that speak against a question most, by "
         "what each adds to its score"
     ]
-    if first.usual is None:
-        return [*said, f". Of questions that it lies near nothing is known: {first.note}."]
+    if not (usual := usual_distances(explained)):
+        return [*said, f". Of questions that it lies near nothing is known: {explained[0].note}."]
     return [
         *said,
         ", and what its trajectory lies near: calibration questions, and the kind out of scope "
-        "whose middle is nearest. Half of all calibration questions are within "
-        f"{first.usual:.2f} of another one.",
+        "whose middle is nearest. Calibration questions are from their nearest, in the median: "
+        f"{usual}.",
     ]
 
 
-def rows(caption: str, explained: Sequence[Explained]) -> Markup:
-    """One a flagged question."""
-    with_texts = any(each.text is not None for each in explained)
-    head = ["question", "score", "look", "layers against it"]
-    is_near = any(each.neighbours for each in explained)
-    head += ["nearest calibration questions", "nearest kind out of scope"] * is_near
-    body: list[list[Content]] = []
-    for each in explained:
-        name: Content = tag("code", each.key)
-        if with_texts:
-            name = joined(name, tag("span", each.text or "", class_="text"))
-        cells: list[Content] = [name, f"{each.score:.2f}", f"{each.look}: {each.name}"]
-        body.append([*cells, tag("span", each.against), *([_near(each), _kind(each)] * is_near)])
-    return table(caption, head, body, words=[2, 3, 4, 5], headed=True)
+def rows(explained: Sequence[Explained]) -> Markup:
+    """One a flagged question, beneath each other: a table would be wider than the page."""
+    return joined(*(tag("div", listed(_facts(each)), class_="why") for each in explained))
 
 
-def _near(each: Explained) -> Markup:
-    return joined(
-        *(
-            tag(
-                "span",
-                f"{near.distance:.2f}  ",
-                near.text if near.text is not None else tag("code", near.id),
-                tag("small", f" {', '.join(filter(None, [near.file, near.kind]))}"),
-                class_="text",
-            )
-            for near in each.neighbours[:_N_NEAREST]
-        )
-    )
+def _facts(each: Explained) -> Iterator[tuple[str, Content]]:
+    name: Content = tag("code", each.key)
+    if each.text is not None:
+        name = joined(name, tag("span", each.text, class_="text"))
+    yield "Question", name
+    yield "Score", f"{each.score:.2f}, at the look {each.look} ({each.name})"
+    if each.layers:
+        yield "Layers against it", each.against
+    if each.neighbours:
+        yield "Nearest in scope", joined(*map(_near, each.neighbours[:_N_NEAREST]))
+    if each.kind is not None:
+        yield "Nearest kind out", f"{each.kind.distance:.2f} from {each.kind.name}"
 
 
-def _kind(each: Explained) -> Content:
-    return "none" if each.kind is None else f"{each.kind.name} ({each.kind.distance:.2f})"
+def _near(near: NearQuestion) -> Markup:
+    of = ", ".join(filter(None, [near.file, near.kind]))
+    said = tag("code", near.id) if near.text is None else near.text
+    return tag("span", f"{near.distance:.2f} from ", said, tag("small", f" {of}"), class_="text")

@@ -172,4 +172,4 @@ def test_an_artifact_without_neighbours_is_explained_by_layers_alone(
     told = capsys.readouterr().out
     assert "layers against it: " in told
     assert "`trajguard neighbours` adds them" in told
-    assert "nearest calibration questions" not in page.read_text()
+    assert "Nearest in scope" not in page.read_text()

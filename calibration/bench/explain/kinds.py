@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -20,6 +20,22 @@ from detector.artifact import Artifact
 from detector.conformal import proportion_interval
 from detector.errors import CalibrationError
 from detector.trajectory import Look, look_name
+
+
+@dataclass
+class Nearer:
+    """How many of some flagged questions lie nearer to the middle of a kind out of scope than to
+    any calibration question.
+    """
+
+    n: int = 0
+    n_nearer: int = 0
+
+    def __str__(self) -> str:
+        low, high = proportion_interval(self.n_nearer, self.n)
+        return (
+            f"{self.n_nearer} of {self.n}, {self.n_nearer / self.n:.1%} ({low:.1%} to {high:.1%})"
+        )
 
 
 @dataclass
@@ -85,7 +101,8 @@ def outside(
     artifact: Artifact, collected: Sequence[Path], contrast: Sequence[Path], n_folds: int
 ) -> Iterator[str]:
     """Of each look: background questions as they were written, a fold at a time, by what was made
-    of the others, directions and middles alike.
+    of the others, directions and middles alike. Then of those that are flagged, and of the false
+    alarms among holdout questions as they were typed, which are nearer to a kind out of scope.
     """
     pools = pools_of(artifact.manifest, read_alike(artifact, collected))
     background, _ = background_pool(read_alike(artifact, contrast), pools)
@@ -93,19 +110,41 @@ def outside(
     background = background.take(typed)
     folds = [int(position_of(key) * n_folds) for key in background.keys]
     tallies: dict[Look, Tally] = {}
+    nearer: dict[tuple[Look, str], Nearer] = {}
     kinds = set()
+    holdout = pools["holdout"]
+    holdout = holdout.take([n for n, fields in enumerate(holdout.fields) if not is_made(fields)])
     for fold in range(n_folds):
         rest, left_out = (
             background.take([n for n, each in enumerate(folds) if (each == fold) == is_out])
             for is_out in (False, True)
         )
-        made = with_neighbours(
-            artifact, pools["fit"], pools["conformal"], rest, NeighbourOptions(n=1)
-        )
+        made = with_neighbours(artifact, pools["fit"], pools["conformal"], rest, NeighbourOptions())
         kinds |= _add(tallies, made, left_out)
+        _compare(nearer, made, "out of scope", left_out)
+        if not fold:
+            _compare(nearer, made, "false alarms", holdout)
     for look, tally in tallies.items():
         tally.chance = 1 / len(kinds)
         yield f"out of scope, {look_name(look)}, {len(kinds)} kinds: {tally}"
+    for (look, what), found in nearer.items():
+        if found.n:
+            yield f"flagged at {look_name(look)} and nearer to a kind out of scope, {what}: {found}"
+
+
+def _compare(nearer: dict[tuple[Look, str], Nearer], made: Artifact, what: str, pool: Pool) -> None:
+    """At each look, what is flagged there."""
+    detector = made.detector
+    assert detector.neighbours is not None
+    for look, found in detector.neighbours.looks.items():
+        alone = replace(detector, looks=tuple(each for each in detector.looks if each.look == look))
+        planes = pool.at([look])
+        flagged = alone.maxima(planes) > detector.threshold
+        count = nearer.setdefault((look, what), Nearer())
+        for place in found.space.places(planes[look])[flagged]:
+            count.n += 1
+            middle, question = found.kind_distances(place).min(), found.distances(place).min()
+            count.n_nearer += bool(middle < question)
 
 
 def _add(tallies: dict[Look, Tally], made: Artifact, left_out: Pool) -> set[str]:
