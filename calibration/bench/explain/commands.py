@@ -25,6 +25,9 @@ class Kinds(Command):
         default=[], description="collections of background questions that it was fitted with"
     )
     folds: int = Field(default=5, ge=2, description="of the background")
+    leave_kinds_out: bool = Field(
+        default=False, description="whole kinds at a time, whose own middle then is not there"
+    )
 
     def run(self) -> None:
         require_artifact(self.artifact)
@@ -37,5 +40,7 @@ class Kinds(Command):
         for line in inside(artifact):
             print(line)
         if self.contrast:
-            for line in outside(artifact, self.collected, self.contrast, self.folds):
+            for line in outside(
+                artifact, self.collected, self.contrast, self.folds, by_kind=self.leave_kinds_out
+            ):
                 print(line)

@@ -5,8 +5,9 @@ the middles of kinds that were worked out without them.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from hashlib import sha256
 from pathlib import Path
 
 import torch
@@ -98,17 +99,26 @@ def _chance(kinds: Sequence[str], taken: Sequence[bool] | None = None) -> float:
 
 
 def outside(
-    artifact: Artifact, collected: Sequence[Path], contrast: Sequence[Path], n_folds: int
+    artifact: Artifact,
+    collected: Sequence[Path],
+    contrast: Sequence[Path],
+    n_folds: int,
+    *,
+    by_kind: bool = False,
 ) -> Iterator[str]:
     """Of each look: background questions as they were written, a fold at a time, by what was made
     of the others, directions and middles alike. Then of those that are flagged, and of the false
     alarms among holdout questions as they were typed, which are nearer to a kind out of scope.
+    With `by_kind` folds are of whole kinds, and only this can be asked.
     """
     pools = pools_of(artifact.manifest, read_alike(artifact, collected))
     background, _ = background_pool(read_alike(artifact, contrast), pools)
     typed = [n for n, fields in enumerate(background.fields) if not is_made(fields)]
     background = background.take(typed)
-    folds = [int(position_of(key) * n_folds) for key in background.keys]
+    drawn = background.keys
+    if by_kind:
+        drawn = [sha256(_kind(fields).encode()).hexdigest() for fields in background.fields]
+    folds = [int(position_of(key) * n_folds) for key in drawn]
     tallies: dict[Look, Tally] = {}
     nearer: dict[tuple[Look, str], Nearer] = {}
     kinds = set()
@@ -124,7 +134,7 @@ def outside(
         _compare(nearer, made, "out of scope", left_out)
         if not fold:
             _compare(nearer, made, "false alarms", holdout)
-    for look, tally in tallies.items():
+    for look, tally in () if by_kind else tallies.items():
         tally.chance = 1 / len(kinds)
         yield f"out of scope, {look_name(look)}, {len(kinds)} kinds: {tally}"
     for (look, what), found in nearer.items():
@@ -147,12 +157,16 @@ def _compare(nearer: dict[tuple[Look, str], Nearer], made: Artifact, what: str, 
             count.n_nearer += bool(middle < question)
 
 
+def _kind(fields: Mapping[str, str]) -> str:
+    return fields.get("kind", "")
+
+
 def _add(tallies: dict[Look, Tally], made: Artifact, left_out: Pool) -> set[str]:
     """The kinds that there are; questions of others, too few to have a middle, are not asked."""
     assert made.detector.neighbours is not None
     assert made.manifest.neighbours is not None
     names = [each.name for each in made.manifest.neighbours.kinds]
-    asked = [fields.get("kind") or "" for fields in left_out.fields]
+    asked = list(map(_kind, left_out.fields))
     for look, found in made.detector.neighbours.looks.items():
         places: Tensor = found.space.places(left_out.at([look])[look])
         tally = tallies.setdefault(look, Tally())

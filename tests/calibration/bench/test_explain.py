@@ -69,7 +69,13 @@ def test_the_command_leaves_background_questions_out(
         "in scope, prompt, of those with a kind",
     ]
     assert lines[2].startswith("out of scope, prompt, ")
-    assert any("nearer to a kind out of scope, out of scope" in line for line in lines[3:])
+    nearer = "nearer to a kind out of scope, out of scope"
+    assert any(nearer in line for line in lines[3:])
+    folds = ["--folds", "2", "--leave-kinds-out"]
+    assert main(["kinds", str(out), "--collected", *inside, *contrast, *folds]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert not any(line.startswith("out of scope") for line in lines)
+    assert any(nearer in line for line in lines[2:])
 
 
 def test_an_artifact_without_neighbours_is_refused(
