@@ -3,7 +3,7 @@
 Serves the default model on a loopback port of this process, and times `POST /v1/score` of one
 made-up question with `?explain=true` beside the same without, in turn, one request at a time, each
 question new. Prints medians and the difference's middle half; and the processor time of placing a
-flagged question, on the engine's thread, of scoring one beside it, and of working out the explanation.
+flagged question on the engine's thread, of scoring one beside it, and of explaining one.
 """
 
 from __future__ import annotations
