@@ -11,11 +11,13 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import takewhile
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from calibration.questions import Question
-from detector.backend import Message
 from detector.errors import CalibrationError
+
+if TYPE_CHECKING:
+    from calibration.questions import Question
+    from detector.backend import Message
 
 
 class Encoder(Protocol):

@@ -1,0 +1,337 @@
+"""Influence: EK-FAC beside the exact solve, gradients beside autograd's, findings beside naive ones."""
+
+from __future__ import annotations
+
+import json
+import random
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import spearmanr
+from torch import Tensor, nn
+
+from calibration.influence import pairs
+from calibration.influence.ekfac import fit_factors
+from calibration.influence.findings import correlations, masses, procedures, spearman
+from calibration.influence.gradients import Batch, Gradients, Layer, layers_of
+from calibration.influence.pairs import Influence, Options, influences, total
+from calibration.influence.texts import Counted, batches, documents, query
+from calibration.questions import Question, key_of
+from detector.engine.model.text import Text
+from detector.errors import CalibrationError, UnsupportedModelError
+from tests.tiny import tiny_checkpoint
+
+if TYPE_CHECKING:
+    from detector.engine.model.checkpoint import Checkpoint
+
+CPU = torch.device("cpu")
+KINDS = ("mlp", "attention")
+
+
+def sums(n: int, seed: int = 0) -> list[Question]:
+    draw = random.Random(seed)
+    found: dict[str, Question] = {}
+    while len(found) < n:
+        a, b = draw.randint(2, 99), draw.randint(2, 99)
+        asked = ({"role": "user", "content": f"{a}+{b}="},)
+        found[key_of(asked)] = Question(asked, key_of(asked), float(a + b))
+    return list(found.values())
+
+
+@pytest.fixture(scope="module")
+def checkpoint() -> Checkpoint:
+    tiny = tiny_checkpoint(n_layers=1, hidden_size=8)
+    tiny.model.double()
+    return tiny
+
+
+@pytest.fixture(scope="module")
+def texts(checkpoint: Checkpoint) -> list[Counted]:
+    return documents(Text(checkpoint.tokenizer, "{question}"), 0, [("sums", sums(40))])
+
+
+def weight_gradients(checkpoint: Checkpoint, layers: list[Layer], text: Counted) -> list[Tensor]:
+    """Of the counted tokens' log-probability, by autograd on the weights themselves."""
+    logprobs = checkpoint.model(torch.tensor([text.tokens])).logits[0, :-1].log_softmax(-1)
+    chosen = logprobs.gather(1, torch.tensor(text.tokens[1:])[:, None])[text.first - 1 :]
+    return list(torch.autograd.grad(chosen.sum(), [layer.module.weight for layer in layers]))
+
+
+def exact_blocks(checkpoint: Checkpoint, layers: list[Layer], texts: list[Counted]) -> list[Tensor]:
+    """Each layer's Gauss-Newton matrix, by the Jacobian of every logit: the mean over texts of
+    sum_t J_t^T (diag(p_t) - p_t p_t^T) J_t.
+    """
+    weights = [layer.module.weight for layer in layers]
+    found = [torch.zeros(w.numel(), w.numel(), dtype=w.dtype) for w in weights]
+    for text in texts:
+        logits = checkpoint.model(torch.tensor([text.tokens])).logits[0, text.first - 1 : -1]
+        for at in range(len(logits)):
+            p = logits[at].detach().softmax(-1)
+            # A square root of diag(p) - p p^T, which has (I - 1 p^T) on its right.
+            root = p.sqrt()[:, None] * (torch.eye(len(p), dtype=p.dtype) - p)
+            jacobians = torch.autograd.grad(
+                logits[at], weights, root, is_grads_batched=True, retain_graph=True
+            )
+            for matrix, jacobian in zip(found, jacobians, strict=True):
+                matrix += jacobian.flatten(1).T @ jacobian.flatten(1) / len(texts)
+    return found
+
+
+def exact_influences(
+    checkpoint: Checkpoint,
+    layers: list[Layer],
+    read: list[Counted],
+    asked: list[Counted],
+    damping: float,
+    blocks: list[Tensor],
+) -> Tensor:
+    """By solving each layer's damped matrix: (queries, documents)."""
+    of_read = [weight_gradients(checkpoint, layers, text) for text in read]
+    of_asked = [weight_gradients(checkpoint, layers, text) for text in asked]
+    found = torch.zeros(len(asked), len(read), dtype=torch.double)
+    for place, matrix in enumerate(blocks):
+        damped = matrix + damping * matrix.diagonal().mean() * torch.eye(len(matrix))
+        right = torch.stack([each[place].flatten() for each in of_read])
+        left = torch.stack([each[place].flatten() for each in of_asked])
+        found += left @ torch.linalg.solve(damped, right.T)
+    return found
+
+
+def test_ekfac_ranks_as_the_exact_damped_solve_does(
+    checkpoint: Checkpoint, texts: list[Counted], tmp_path: Path
+) -> None:
+    """In float64, by an explicit Jacobian. What is left is what EK-FAC leaves out, the matrix
+    between its basis's directions, of which the damping takes more the larger it is: the rank
+    correlation is 0.965 at the mean eigenvalue and 0.93 at a tenth of it.
+    """
+    model = checkpoint.model
+    layers = layers_of(model)
+    read, asked = texts[:32], texts[32:]
+    for layer in layers:
+        layer.module.weight.requires_grad_()
+    blocks = exact_blocks(checkpoint, layers, read)
+    least = {1.0: 0.95, 0.1: 0.9}
+    for damping, at_least in least.items():
+        for layer in layers:
+            layer.module.weight.requires_grad_()
+        exact = exact_influences(checkpoint, layers, read, asked, damping, blocks)
+        folder = tmp_path / str(damping)
+        options = Options(damping=damping, draws=16)
+        found = total(influences(model, read, asked, folder, options, weights="w"), KINDS)
+        assert spearmanr(found.pairs.flatten(), exact.flatten()).statistic >= at_least
+
+
+def test_gradients_are_autograds_and_do_not_depend_on_the_batch(
+    checkpoint: Checkpoint, texts: list[Counted]
+) -> None:
+    layers = layers_of(checkpoint.model)
+    shown: dict[Layer, Tensor] = {}
+
+    def keep(layer: Layer, inputs: Tensor, outputs: Tensor) -> None:
+        shown[layer] = outputs.mT @ inputs
+
+    few = [texts[0], replace(texts[1], first=4), texts[2]]
+    assert len({len(text.tokens) for text in few}) > 1
+    totals = Gradients(checkpoint.model, layers).of_texts(Batch.of(few, CPU), keep)
+    for layer in layers:
+        layer.module.weight.requires_grad_()
+    for row, text in enumerate(few):
+        expected = weight_gradients(checkpoint, layers, text)
+        for layer, gradient in zip(layers, expected, strict=True):
+            torch.testing.assert_close(shown[layer][row], gradient)
+        with torch.inference_mode():
+            logits = checkpoint.model(torch.tensor([text.tokens])).logits[0]
+        logprobs = logits.log_softmax(-1)
+        counted = range(text.first, len(text.tokens))
+        torch.testing.assert_close(
+            totals[row], sum(logprobs[at - 1, text.tokens[at]] for at in counted)
+        )
+
+
+def test_eigenvalues_are_the_diagonal_of_the_exact_matrix(
+    checkpoint: Checkpoint, texts: list[Counted]
+) -> None:
+    """In the basis; drawn 400 times a text, of which the mean is within a few percent."""
+    layers = layers_of(checkpoint.model)
+    read = texts[:4]
+    for layer in layers:
+        layer.module.weight.requires_grad_()
+    blocks = exact_blocks(checkpoint, layers, read)
+    gradients = Gradients(checkpoint.model, layers)
+    factors = fit_factors(gradients, [Batch.of(read, CPU)], damping=0.5, draws=400)
+    for layer, matrix in zip(layers, blocks, strict=True):
+        each = factors[layer]
+        basis = torch.kron(each.outputs, each.inputs)
+        diagonal = (basis.T @ matrix @ basis).diagonal().reshape(each.damped.shape)
+        # Of the mean of n squares whose kurtosis is some 10, the deviation is 3 / sqrt(1600).
+        expected = diagonal + 0.5 * diagonal.mean()
+        assert ((each.damped - expected).norm() / expected.norm()) < 0.15
+
+
+def test_pairs_do_not_depend_on_batches_or_blocks_at_once(tmp_path: Path) -> None:
+    tiny = tiny_checkpoint(n_layers=3, hidden_size=8)
+    tiny.model.double()
+    read = documents(Text(tiny.tokenizer, "{question}"), 0, [("sums", sums(8))])
+    found = [
+        influences(
+            tiny.model,
+            read[:5],
+            read[5:],
+            tmp_path / str(tokens),
+            Options(at_once=at_once, tokens=tokens),
+            weights="w",
+        )
+        for at_once, tokens in ((1, 1), (3, 1000))
+    ]
+    assert list(found[0]) == [(block, kind) for block in range(3) for kind in ("attention", "mlp")]
+    for place, influence in found[0].items():
+        for name, value in vars(influence).items():
+            torch.testing.assert_close(value, getattr(found[1][place], name), msg=str(place))
+
+
+def test_own_influence_is_that_of_the_same_text(
+    checkpoint: Checkpoint, texts: list[Counted], tmp_path: Path
+) -> None:
+    few = texts[:6]
+    found = total(influences(checkpoint.model, few, few, tmp_path, Options(), weights="w"), KINDS)
+    torch.testing.assert_close(found.pairs, found.pairs.T)
+    torch.testing.assert_close(found.pairs.diagonal(), found.queries)
+    torch.testing.assert_close(found.pairs.diagonal(), found.documents)
+    assert torch.linalg.eigvalsh(found.pairs).min() > 0
+
+
+def test_a_run_goes_on_where_it_was_and_no_other_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tiny = tiny_checkpoint(n_layers=2, hidden_size=8)
+    read = documents(Text(tiny.tokenizer, "{question}"), 0, [("sums", sums(6))])
+    asked = (tiny.model, read[:4], read[4:], tmp_path)
+    options = Options(at_once=1)
+    first = influences(*asked, options, weights="w")
+    (tmp_path / "blocks-001.safetensors").unlink()
+    ran: list[set[int]] = []
+    of_layers = pairs._of_layers
+
+    def watched(*given: object) -> dict[tuple[int, pairs.Kind], Influence]:
+        ran.append({layer.block for layer in given[1]})  # type: ignore[attr-defined]
+        return of_layers(*given)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(pairs, "_of_layers", watched)
+    # How it is divided is no part of what is found.
+    again = influences(*asked, Options(at_once=2, tokens=1), weights="w")
+    assert ran == [{1}]
+    for place, influence in first.items():
+        torch.testing.assert_close(influence.pairs, again[place].pairs, rtol=1e-3, atol=1e-4)
+    for other in (
+        lambda: influences(*asked, Options(damping=0.2), weights="w"),
+        lambda: influences(*asked, options, weights="others"),
+        lambda: influences(tiny.model, read[:3], read[4:], tmp_path, options, weights="w"),
+    ):
+        with pytest.raises(CalibrationError, match="choose another --out"):
+            other()
+
+
+def test_what_all_documents_begin_with_is_not_counted(checkpoint: Checkpoint) -> None:
+    text = Text(checkpoint.tokenizer)
+    asked = [
+        Question(({"role": "user", "content": said},), said, answer)
+        for said, answer in (("2+5=", 7), ("8+1/2=", 8.5))
+    ]
+    first, second = documents(text, 0, [("sums", asked)])
+    assert text.decode(first.tokens[first.first :]) == f"{asked[0].text}\n<assistant>7"
+    assert text.decode(second.tokens).endswith("<assistant>8.5")
+    assert first.tokens[-1] == 0
+    # Alone, there is nothing to tell the template by.
+    (alone,) = documents(text, 0, [("sums", asked[:1])])
+    assert alone.first == 1
+    with pytest.raises(CalibrationError, match="has no answer"):
+        documents(text, 0, [("sums", [replace(asked[0], answer=None)])])
+
+
+def test_of_a_query_the_response_is_counted(checkpoint: Checkpoint) -> None:
+    text = Text(checkpoint.tokenizer)
+    made = query(text, "key", "set", "2+2?", text.encode_response("four"))
+    assert made is not None
+    assert text.decode(made.tokens[made.first :]) == "four"
+    assert query(text, "key", "set", "2+2?", ()) is None
+
+
+def test_batches_hold_every_text_and_no_more_than_they_may(texts: list[Counted]) -> None:
+    found = list(batches(texts, 40))
+    assert sorted(place for batch in found for place in batch) == list(range(len(texts)))
+    longest = [max(len(texts[place].tokens) for place in batch) for batch in found]
+    assert all(len(batch) * n <= 40 for batch, n in zip(found, longest, strict=True))
+    assert [len(batch) for batch in batches(texts, 1)] == [1] * len(texts)
+
+
+def test_a_model_without_blocks_is_told() -> None:
+    with pytest.raises(UnsupportedModelError, match="numbered blocks"):
+        layers_of(nn.Linear(2, 2))
+
+
+def of_procedures(
+    noise: float,
+) -> tuple[np.ndarray[tuple[int, ...], np.dtype[np.float64]], list[str]]:
+    """Two procedures, each with small and large numbers, over 100 documents."""
+    draw = np.random.default_rng(0)
+    means = {"slope": draw.normal(size=100), "sum": draw.normal(size=100)}
+    sets = [f"{name}-{size}" for name in means for size in ("small", "large") for _ in range(6)]
+    rows = [means[name.split("-")[0]] + noise * draw.normal(size=100) for name in sets]
+    return np.array(rows), sets
+
+
+def test_procedures_are_found_where_there_are_and_not_elsewhere() -> None:
+    found = procedures(*of_procedures(noise=0.5))
+    assert found.difference.low is not None
+    # Of a signal of variance 1 and noise of 0.25 the correlation is 0.8.
+    assert found.other_numbers.value == pytest.approx(0.8, abs=0.05)
+    assert found.other_procedure.value == pytest.approx(0, abs=0.2)
+    assert found.difference.low > 0.5
+    assert found.nearest.value == 1
+    assert found.by_chance == pytest.approx(11 / 23)
+    noise, sets = of_procedures(noise=100)
+    none = procedures(noise, sets)
+    assert none.difference.low is not None
+    assert none.difference.high is not None
+    assert none.difference.low < 0 < none.difference.high
+
+
+def test_means_are_those_of_pairs_written_out() -> None:
+    values, sets = of_procedures(noise=2)
+    table = correlations(values)
+    kinds: dict[str, list[float]] = {"same": [], "numbers": [], "procedures": []}
+    for one in range(len(sets)):
+        for other in range(one):
+            same = sets[one].split("-")[0] == sets[other].split("-")[0]
+            kind = "same" if sets[one] == sets[other] else "numbers" if same else "procedures"
+            kinds[kind].append(float(np.corrcoef(values[one], values[other])[0, 1]))
+            assert table[one, other] == pytest.approx(kinds[kind][-1])
+    found = procedures(values, sets)
+    assert found.same_set.value == pytest.approx(np.mean(kinds["same"]))
+    assert found.other_numbers.value == pytest.approx(np.mean(kinds["numbers"]))
+    assert found.other_procedure.value == pytest.approx(np.mean(kinds["procedures"]))
+
+
+def test_masses_are_as_defined() -> None:
+    values = np.array([[1.0, -2.0, 3.0, 0.0, *[0.0] * 6], [4.0] * 10])
+    found = masses(values, np.array([4.0, 1.0]), np.full(10, 9.0), np.array([2.0, 5.0]))
+    assert found["per nat"].tolist() == [3.0, 8.0]
+    assert found["cosine"] == pytest.approx([6 / 10 / 6, 4 / 3])
+    assert found["share"] == pytest.approx([0.5, 0.1])
+
+
+def test_spearmans_correlation_is_scipys_within_its_interval() -> None:
+    draw = np.random.default_rng(1)
+    one = draw.normal(size=40)
+    other = one + draw.normal(size=40)
+    found = spearman(one, other)
+    assert found.value == pytest.approx(spearmanr(one, other).statistic)
+    assert found.low is not None
+    assert found.high is not None
+    assert found.low < found.value < found.high
+    assert found.n == 40
+    assert spearman(one, np.ones(40)).value is None
