@@ -110,6 +110,7 @@ def audit(
     `families` are sets of questions in procedures, `asked` any others. Raises CalibrationError for
     a collection without responses, or a folder of another run.
     """
+    _require_alike(artifact, checkpoint, (*families, *asked))
     text = Text(checkpoint.tokenizer, (*families, *asked)[0].record.context.template)
     queries: list[Counted] = []
     scores: list[float] = []
@@ -132,6 +133,25 @@ def audit(
     by_block = influences(checkpoint.model, read, queries, folder, options, weights=weights)
     n_families = sum(len(collection.keys) for collection in families)
     return found_in(read, queries, np.array(scores), by_block, n_families)
+
+
+def _require_alike(
+    artifact: Artifact, checkpoint: Checkpoint, collections: Sequence[Collection]
+) -> None:
+    """Raise unless the artifact judges what was collected, and the model, in whichever dtype, is
+    the one that answered.
+    """
+    manifest, model = artifact.manifest, checkpoint.fingerprint
+    for collection in collections:
+        record = collection.record
+        manifest.require(record.fingerprint, record.model_name, record.engine)
+        answered = record.fingerprint
+        if (answered.config, answered.tokenizer) != (model.config, model.tokenizer):
+            raise CalibrationError(
+                f"collection {record.source.name!r} was answered by {record.model_name!r}, which "
+                f"{checkpoint.name!r} is not: name that one with --model",
+                param="model",
+            )
 
 
 def found_in(

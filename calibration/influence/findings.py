@@ -71,8 +71,7 @@ def procedure_of(name: str) -> str:
 
 def correlations(pairs: Values) -> Values:
     """(queries, documents) -> (queries, queries)."""
-    found: Values = np.corrcoef(pairs)
-    return found
+    return np.asarray(np.corrcoef(pairs), dtype=np.float64)
 
 
 def procedures(pairs: Values, sets: Sequence[str], seed: int = 0) -> Procedures:
@@ -103,11 +102,16 @@ def procedures(pairs: Values, sets: Sequence[str], seed: int = 0) -> Procedures:
         ]
     )
     low, high = _percentiles(samples)
-    estimates = [_estimate(*each, n=n) for each in zip(point.tolist(), low, high, strict=True)]
+    same_set_mean, other_numbers, other_procedure, difference = (
+        _estimate(*each, n=n) for each in zip(point.tolist(), low, high, strict=True)
+    )
     others = found - 2 * np.eye(n) * np.abs(found).max()
     hits = int(same[np.arange(n), others.argmax(1)].sum())
     return Procedures(
-        *estimates,
+        same_set=same_set_mean,
+        other_numbers=other_numbers,
+        other_procedure=other_procedure,
+        difference=difference,
         nearest=Estimate(hits / n, *proportion_interval(hits, n), n),
         by_chance=float(((same.sum(1) - 1) / (n - 1)).mean()),
     )

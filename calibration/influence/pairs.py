@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import torch
@@ -189,9 +189,10 @@ def _stored(found: dict[tuple[int, Kind], Influence]) -> dict[str, Tensor]:
 
 def _read(path: Path) -> dict[tuple[int, Kind], Influence]:
     stored = load_file(path)
-    parts: dict[tuple[int, Kind], dict[str, Tensor]] = {}
-    for key, value in stored.items():
-        block, kind, name = key.split()
-        assert kind in ("mlp", "attention")
-        parts.setdefault((int(block), kind), {})[name] = value
-    return {place: Influence(**part) for place, part in sorted(parts.items())}
+    kinds: tuple[Kind, ...] = ("attention", "mlp")
+    places = {(int(key.split()[0]), kind) for key in stored for kind in kinds if kind in key}
+    names = [field.name for field in fields(Influence)]
+    return {
+        (block, kind): Influence(**{name: stored[f"{block} {kind} {name}"] for name in names})
+        for block, kind in places
+    }

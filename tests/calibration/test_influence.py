@@ -1,4 +1,4 @@
-"""Influence: EK-FAC beside the exact solve, gradients beside autograd's, findings beside naive ones."""
+"""Influence: EK-FAC beside the exact solve, gradients beside autograd's, findings beside naive."""
 
 from __future__ import annotations
 
@@ -14,22 +14,32 @@ import torch
 from scipy.stats import spearmanr
 from torch import Tensor, nn
 
+from calibration.bench.paper.ladder import write_ladder
+from calibration.collect import QuestionsFile, collect
+from calibration.collection import read_collections
+from calibration.generate import write_questions
 from calibration.influence import pairs
 from calibration.influence.ekfac import fit_factors
 from calibration.influence.findings import correlations, masses, procedures, spearman
-from calibration.influence.gradients import Batch, Gradients, Layer, layers_of
+from calibration.influence.gradients import Batch, Gradients, Kind, Layer, layers_of
 from calibration.influence.pairs import Influence, Options, influences, total
 from calibration.influence.texts import Counted, batches, documents, query
-from calibration.questions import Question, key_of
+from calibration.pooling import Pool
+from calibration.questions import Question, key_of, read_questions
+from calibration.reporting.scoring import scores_of
 from detector.engine.model.text import Text
 from detector.errors import CalibrationError, UnsupportedModelError
+from detector.manifest import Context
+from detector.trajectory import PROMPT
 from tests.tiny import tiny_checkpoint
+from trajguard import main
 
 if TYPE_CHECKING:
+    from detector.artifact import Artifact
     from detector.engine.model.checkpoint import Checkpoint
 
 CPU = torch.device("cpu")
-KINDS = ("mlp", "attention")
+KINDS: tuple[Kind, ...] = ("mlp", "attention")
 
 
 def sums(n: int, seed: int = 0) -> list[Question]:
@@ -43,32 +53,32 @@ def sums(n: int, seed: int = 0) -> list[Question]:
 
 
 @pytest.fixture(scope="module")
-def checkpoint() -> Checkpoint:
+def small() -> Checkpoint:
     tiny = tiny_checkpoint(n_layers=1, hidden_size=8)
     tiny.model.double()
     return tiny
 
 
 @pytest.fixture(scope="module")
-def texts(checkpoint: Checkpoint) -> list[Counted]:
-    return documents(Text(checkpoint.tokenizer, "{question}"), 0, [("sums", sums(40))])
+def texts(small: Checkpoint) -> list[Counted]:
+    return documents(Text(small.tokenizer, "{question}"), 0, [("sums", sums(40))])
 
 
-def weight_gradients(checkpoint: Checkpoint, layers: list[Layer], text: Counted) -> list[Tensor]:
+def weight_gradients(small: Checkpoint, layers: list[Layer], text: Counted) -> list[Tensor]:
     """Of the counted tokens' log-probability, by autograd on the weights themselves."""
-    logprobs = checkpoint.model(torch.tensor([text.tokens])).logits[0, :-1].log_softmax(-1)
+    logprobs = small.model(torch.tensor([text.tokens])).logits[0, :-1].log_softmax(-1)
     chosen = logprobs.gather(1, torch.tensor(text.tokens[1:])[:, None])[text.first - 1 :]
     return list(torch.autograd.grad(chosen.sum(), [layer.module.weight for layer in layers]))
 
 
-def exact_blocks(checkpoint: Checkpoint, layers: list[Layer], texts: list[Counted]) -> list[Tensor]:
+def exact_blocks(small: Checkpoint, layers: list[Layer], texts: list[Counted]) -> list[Tensor]:
     """Each layer's Gauss-Newton matrix, by the Jacobian of every logit: the mean over texts of
     sum_t J_t^T (diag(p_t) - p_t p_t^T) J_t.
     """
     weights = [layer.module.weight for layer in layers]
     found = [torch.zeros(w.numel(), w.numel(), dtype=w.dtype) for w in weights]
     for text in texts:
-        logits = checkpoint.model(torch.tensor([text.tokens])).logits[0, text.first - 1 : -1]
+        logits = small.model(torch.tensor([text.tokens])).logits[0, text.first - 1 : -1]
         for at in range(len(logits)):
             p = logits[at].detach().softmax(-1)
             # A square root of diag(p) - p p^T, which has (I - 1 p^T) on its right.
@@ -82,7 +92,7 @@ def exact_blocks(checkpoint: Checkpoint, layers: list[Layer], texts: list[Counte
 
 
 def exact_influences(
-    checkpoint: Checkpoint,
+    small: Checkpoint,
     layers: list[Layer],
     read: list[Counted],
     asked: list[Counted],
@@ -90,8 +100,8 @@ def exact_influences(
     blocks: list[Tensor],
 ) -> Tensor:
     """By solving each layer's damped matrix: (queries, documents)."""
-    of_read = [weight_gradients(checkpoint, layers, text) for text in read]
-    of_asked = [weight_gradients(checkpoint, layers, text) for text in asked]
+    of_read = [weight_gradients(small, layers, text) for text in read]
+    of_asked = [weight_gradients(small, layers, text) for text in asked]
     found = torch.zeros(len(asked), len(read), dtype=torch.double)
     for place, matrix in enumerate(blocks):
         damped = matrix + damping * matrix.diagonal().mean() * torch.eye(len(matrix))
@@ -102,23 +112,23 @@ def exact_influences(
 
 
 def test_ekfac_ranks_as_the_exact_damped_solve_does(
-    checkpoint: Checkpoint, texts: list[Counted], tmp_path: Path
+    small: Checkpoint, texts: list[Counted], tmp_path: Path
 ) -> None:
     """In float64, by an explicit Jacobian. What is left is what EK-FAC leaves out, the matrix
     between its basis's directions, of which the damping takes more the larger it is: the rank
     correlation is 0.965 at the mean eigenvalue and 0.93 at a tenth of it.
     """
-    model = checkpoint.model
+    model = small.model
     layers = layers_of(model)
     read, asked = texts[:32], texts[32:]
     for layer in layers:
         layer.module.weight.requires_grad_()
-    blocks = exact_blocks(checkpoint, layers, read)
+    blocks = exact_blocks(small, layers, read)
     least = {1.0: 0.95, 0.1: 0.9}
     for damping, at_least in least.items():
         for layer in layers:
             layer.module.weight.requires_grad_()
-        exact = exact_influences(checkpoint, layers, read, asked, damping, blocks)
+        exact = exact_influences(small, layers, read, asked, damping, blocks)
         folder = tmp_path / str(damping)
         options = Options(damping=damping, draws=16)
         found = total(influences(model, read, asked, folder, options, weights="w"), KINDS)
@@ -126,9 +136,9 @@ def test_ekfac_ranks_as_the_exact_damped_solve_does(
 
 
 def test_gradients_are_autograds_and_do_not_depend_on_the_batch(
-    checkpoint: Checkpoint, texts: list[Counted]
+    small: Checkpoint, texts: list[Counted]
 ) -> None:
-    layers = layers_of(checkpoint.model)
+    layers = layers_of(small.model)
     shown: dict[Layer, Tensor] = {}
 
     def keep(layer: Layer, inputs: Tensor, outputs: Tensor) -> None:
@@ -136,15 +146,15 @@ def test_gradients_are_autograds_and_do_not_depend_on_the_batch(
 
     few = [texts[0], replace(texts[1], first=4), texts[2]]
     assert len({len(text.tokens) for text in few}) > 1
-    totals = Gradients(checkpoint.model, layers).of_texts(Batch.of(few, CPU), keep)
+    totals = Gradients(small.model, layers).of_texts(Batch.of(few, CPU), keep)
     for layer in layers:
         layer.module.weight.requires_grad_()
     for row, text in enumerate(few):
-        expected = weight_gradients(checkpoint, layers, text)
+        expected = weight_gradients(small, layers, text)
         for layer, gradient in zip(layers, expected, strict=True):
             torch.testing.assert_close(shown[layer][row], gradient)
         with torch.inference_mode():
-            logits = checkpoint.model(torch.tensor([text.tokens])).logits[0]
+            logits = small.model(torch.tensor([text.tokens])).logits[0]
         logprobs = logits.log_softmax(-1)
         counted = range(text.first, len(text.tokens))
         torch.testing.assert_close(
@@ -153,15 +163,15 @@ def test_gradients_are_autograds_and_do_not_depend_on_the_batch(
 
 
 def test_eigenvalues_are_the_diagonal_of_the_exact_matrix(
-    checkpoint: Checkpoint, texts: list[Counted]
+    small: Checkpoint, texts: list[Counted]
 ) -> None:
     """In the basis; drawn 400 times a text, of which the mean is within a few percent."""
-    layers = layers_of(checkpoint.model)
+    layers = layers_of(small.model)
     read = texts[:4]
     for layer in layers:
         layer.module.weight.requires_grad_()
-    blocks = exact_blocks(checkpoint, layers, read)
-    gradients = Gradients(checkpoint.model, layers)
+    blocks = exact_blocks(small, layers, read)
+    gradients = Gradients(small.model, layers)
     factors = fit_factors(gradients, [Batch.of(read, CPU)], damping=0.5, draws=400)
     for layer, matrix in zip(layers, blocks, strict=True):
         each = factors[layer]
@@ -194,10 +204,10 @@ def test_pairs_do_not_depend_on_batches_or_blocks_at_once(tmp_path: Path) -> Non
 
 
 def test_own_influence_is_that_of_the_same_text(
-    checkpoint: Checkpoint, texts: list[Counted], tmp_path: Path
+    small: Checkpoint, texts: list[Counted], tmp_path: Path
 ) -> None:
     few = texts[:6]
-    found = total(influences(checkpoint.model, few, few, tmp_path, Options(), weights="w"), KINDS)
+    found = total(influences(small.model, few, few, tmp_path, Options(), weights="w"), KINDS)
     torch.testing.assert_close(found.pairs, found.pairs.T)
     torch.testing.assert_close(found.pairs.diagonal(), found.queries)
     torch.testing.assert_close(found.pairs.diagonal(), found.documents)
@@ -216,7 +226,7 @@ def test_a_run_goes_on_where_it_was_and_no_other_does(
     ran: list[set[int]] = []
     of_layers = pairs._of_layers
 
-    def watched(*given: object) -> dict[tuple[int, pairs.Kind], Influence]:
+    def watched(*given: object) -> dict[tuple[int, Kind], Influence]:
         ran.append({layer.block for layer in given[1]})  # type: ignore[attr-defined]
         return of_layers(*given)  # type: ignore[arg-type]
 
@@ -226,17 +236,14 @@ def test_a_run_goes_on_where_it_was_and_no_other_does(
     assert ran == [{1}]
     for place, influence in first.items():
         torch.testing.assert_close(influence.pairs, again[place].pairs, rtol=1e-3, atol=1e-4)
-    for other in (
-        lambda: influences(*asked, Options(damping=0.2), weights="w"),
-        lambda: influences(*asked, options, weights="others"),
-        lambda: influences(tiny.model, read[:3], read[4:], tmp_path, options, weights="w"),
-    ):
+    for n, damping, weights in ((4, 0.2, "w"), (4, 0.1, "others"), (3, 0.1, "w")):
+        changed = (tiny.model, read[:n], read[4:], tmp_path, Options(damping=damping))
         with pytest.raises(CalibrationError, match="choose another --out"):
-            other()
+            influences(*changed, weights=weights)
 
 
-def test_what_all_documents_begin_with_is_not_counted(checkpoint: Checkpoint) -> None:
-    text = Text(checkpoint.tokenizer)
+def test_what_all_documents_begin_with_is_not_counted(small: Checkpoint) -> None:
+    text = Text(small.tokenizer)
     asked = [
         Question(({"role": "user", "content": said},), said, answer)
         for said, answer in (("2+5=", 7), ("8+1/2=", 8.5))
@@ -252,8 +259,8 @@ def test_what_all_documents_begin_with_is_not_counted(checkpoint: Checkpoint) ->
         documents(text, 0, [("sums", [replace(asked[0], answer=None)])])
 
 
-def test_of_a_query_the_response_is_counted(checkpoint: Checkpoint) -> None:
-    text = Text(checkpoint.tokenizer)
+def test_of_a_query_the_response_is_counted(small: Checkpoint) -> None:
+    text = Text(small.tokenizer)
     made = query(text, "key", "set", "2+2?", text.encode_response("four"))
     assert made is not None
     assert text.decode(made.tokens[made.first :]) == "four"
@@ -330,8 +337,90 @@ def test_spearmans_correlation_is_scipys_within_its_interval() -> None:
     other = one + draw.normal(size=40)
     found = spearman(one, other)
     assert found.value == pytest.approx(spearmanr(one, other).statistic)
-    assert found.low is not None
-    assert found.high is not None
-    assert found.low < found.value < found.high
+    low, value, high = (each or 0.0 for each in (found.low, found.value, found.high))
+    assert low < value < high
     assert found.n == 40
     assert spearman(one, np.ones(40)).value is None
+
+
+@pytest.fixture(scope="module")
+def work(
+    checkpoint: Checkpoint, artifact: Artifact, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """A model's folder, an artifact for it, documents, and collections with responses."""
+    folder = tmp_path_factory.mktemp("work")
+    # An engine may have packed the fixture's weights away.
+    same = tiny_checkpoint()
+    same.model.save_pretrained(folder / "model")
+    same.tokenizer.save_pretrained(folder / "model")
+    artifact.save(folder / "artifact.safetensors")
+    write_questions(folder / "documents.jsonl", n=5, seed=3)
+    ladder = write_ladder(folder / "ladder", 4, 0)
+    chosen = [path for path in ladder if path.stem.startswith(("slope", "linear"))]
+    questions = folder / "others.jsonl"
+    write_questions(questions, n=6, seed=4)
+    files = [
+        QuestionsFile(*read_questions(path), folder / "c" / path.stem)
+        for path in (*chosen, questions)
+    ]
+    collect(checkpoint, files, context=Context(max_tokens=4), looks=(PROMPT, 4), max_length=512)
+    return folder
+
+
+def asked(work: Path, *more: str) -> list[str]:
+    sets = [f"{name}-{size}" for name in ("slope", "linear") for size in ("small", "large")]
+    return [
+        *("influence", str(work / "documents.jsonl")),
+        *("--artifact", str(work / "artifact.safetensors")),
+        *("--procedures", *(str(work / "c" / name) for name in sets)),
+        *("--queries", str(work / "c" / "others")),
+        *("--model", str(work / "model"), "--device", "cpu"),
+        *more,
+    ]
+
+
+def test_the_command_says_and_writes_what_it_finds(
+    work: Path, artifact: Artifact, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    drawn = tmp_path / "drawn.png"
+    assert main(asked(work, "--out", str(out), "--picture", str(drawn))) == 0
+    said = capsys.readouterr().out
+    assert said.startswith("5 documents, 22 queries\n\nlayers: mlp\n")
+    assert "layers: all" in said
+    assert drawn.read_bytes().startswith(b"\x89PNG")
+    written = json.loads((out / "influence.json").read_text())
+    assert [each[1] for each in written["queries"]].count("others") == 6
+    (others,) = read_collections([work / "c" / "others"])
+    scores = scores_of(artifact.detector, Pool.whole(others))
+    assert [each[3] for each in written["queries"][-6:]] == pytest.approx(scores.tolist())
+    values = np.array(written["influence"]["all"]["pairs"])
+    assert values.shape == (22, 5)
+    assert not np.allclose(values, written["influence"]["mlp"]["pairs"])
+    for each in written["findings"].values():
+        assert each["procedures"]["difference"]["n"] == 16
+        assert {name: found["per nat"]["n"] for name, found in each["masses"].items()} == {
+            "procedures": 16,
+            "questions": 6,
+        }
+    # A second run reads what is there, and says the same.
+    (out / "influence.json").unlink()
+    assert main(asked(work, "--out", str(out))) == 0
+    assert capsys.readouterr().out == said
+    assert json.loads((out / "influence.json").read_text()) == written
+
+
+def test_what_cannot_be_used_is_told(
+    work: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = ("--out", str(tmp_path / "out"))
+    documents_only = asked(work)[:4]
+    assert main([*documents_only, *out]) == 2
+    assert "name collections after --procedures or --queries" in capsys.readouterr().err
+    assert main(asked(work, *out, "--picture", str(tmp_path / "drawn.gif"))) == 2
+    assert "end its name in .png or .svg" in capsys.readouterr().err
+    other = tiny_checkpoint(seed=1, n_layers=2)
+    other.model.save_pretrained(tmp_path / "other")
+    other.tokenizer.save_pretrained(tmp_path / "other")
+    assert main(asked(work, *out, "--model", str(tmp_path / "other"))) == 2
+    assert "which" in capsys.readouterr().err
