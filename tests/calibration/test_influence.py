@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import random
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,12 +24,23 @@ from calibration.influence.gradients import Batch, Gradients, Kind, Layer, layer
 from calibration.influence.pairs import Influence, Options, influences, total
 from calibration.influence.texts import Counted, batches, documents, query
 from calibration.pooling import Pool
-from calibration.questions import Question, key_of, read_questions
+from calibration.questions import Question, read_questions
 from calibration.reporting.scoring import scores_of
 from detector.engine.model.text import Text
 from detector.errors import CalibrationError, UnsupportedModelError
 from detector.manifest import Context
 from detector.trajectory import PROMPT
+from tests.calibration.exact_influence import (
+    KINDS,
+    Exact,
+    ekfac,
+    exact_matrix,
+    rank_correlation,
+    small_checkpoint,
+    sums,
+    texts_of,
+    weight_gradients,
+)
 from tests.tiny import tiny_checkpoint
 from trajguard import main
 
@@ -39,100 +49,33 @@ if TYPE_CHECKING:
     from detector.engine.model.checkpoint import Checkpoint
 
 CPU = torch.device("cpu")
-KINDS: tuple[Kind, ...] = ("mlp", "attention")
-
-
-def sums(n: int, seed: int = 0) -> list[Question]:
-    draw = random.Random(seed)
-    found: dict[str, Question] = {}
-    while len(found) < n:
-        a, b = draw.randint(2, 99), draw.randint(2, 99)
-        asked = ({"role": "user", "content": f"{a}+{b}="},)
-        found[key_of(asked)] = Question(asked, key_of(asked), float(a + b))
-    return list(found.values())
 
 
 @pytest.fixture(scope="module")
 def small() -> Checkpoint:
-    tiny = tiny_checkpoint(n_layers=1, hidden_size=8)
-    tiny.model.double()
-    return tiny
+    return small_checkpoint()
 
 
 @pytest.fixture(scope="module")
 def texts(small: Checkpoint) -> list[Counted]:
-    return documents(Text(small.tokenizer, "{question}"), 0, [("sums", sums(40))])
-
-
-def weight_gradients(small: Checkpoint, layers: list[Layer], text: Counted) -> list[Tensor]:
-    """Of the counted tokens' log-probability, by autograd on the weights themselves."""
-    logprobs = small.model(torch.tensor([text.tokens])).logits[0, :-1].log_softmax(-1)
-    chosen = logprobs.gather(1, torch.tensor(text.tokens[1:])[:, None])[text.first - 1 :]
-    return list(torch.autograd.grad(chosen.sum(), [layer.module.weight for layer in layers]))
-
-
-def exact_blocks(small: Checkpoint, layers: list[Layer], texts: list[Counted]) -> list[Tensor]:
-    """Each layer's Gauss-Newton matrix, by the Jacobian of every logit: the mean over texts of
-    sum_t J_t^T (diag(p_t) - p_t p_t^T) J_t.
-    """
-    weights = [layer.module.weight for layer in layers]
-    found = [torch.zeros(w.numel(), w.numel(), dtype=w.dtype) for w in weights]
-    for text in texts:
-        logits = small.model(torch.tensor([text.tokens])).logits[0, text.first - 1 : -1]
-        for at in range(len(logits)):
-            p = logits[at].detach().softmax(-1)
-            # A square root of diag(p) - p p^T, which has (I - 1 p^T) on its right.
-            root = p.sqrt()[:, None] * (torch.eye(len(p), dtype=p.dtype) - p)
-            jacobians = torch.autograd.grad(
-                logits[at], weights, root, is_grads_batched=True, retain_graph=True
-            )
-            for matrix, jacobian in zip(found, jacobians, strict=True):
-                matrix += jacobian.flatten(1).T @ jacobian.flatten(1) / len(texts)
-    return found
-
-
-def exact_influences(
-    small: Checkpoint,
-    layers: list[Layer],
-    read: list[Counted],
-    asked: list[Counted],
-    damping: float,
-    blocks: list[Tensor],
-) -> Tensor:
-    """By solving each layer's damped matrix: (queries, documents)."""
-    of_read = [weight_gradients(small, layers, text) for text in read]
-    of_asked = [weight_gradients(small, layers, text) for text in asked]
-    found = torch.zeros(len(asked), len(read), dtype=torch.double)
-    for place, matrix in enumerate(blocks):
-        damped = matrix + damping * matrix.diagonal().mean() * torch.eye(len(matrix))
-        right = torch.stack([each[place].flatten() for each in of_read])
-        left = torch.stack([each[place].flatten() for each in of_asked])
-        found += left @ torch.linalg.solve(damped, right.T)
-    return found
+    return texts_of(small, 40)
 
 
 def test_ekfac_ranks_as_the_exact_damped_solve_does(
-    small: Checkpoint, texts: list[Counted], tmp_path: Path
+    small: Checkpoint, texts: list[Counted]
 ) -> None:
-    """In float64, by an explicit Jacobian. What is left is what EK-FAC leaves out, the matrix
-    between its basis's directions, of which the damping takes more the larger it is: the rank
-    correlation is 0.965 at the mean eigenvalue and 0.93 at a tenth of it.
+    """In float64, by an explicit Jacobian, layer by layer, as EK-FAC has them. What differs is
+    what it leaves out, the matrix between directions of its basis, which matters less the larger the
+    damping is: docs/second-stage.md has the figures, and those of the joint matrix.
     """
-    model = small.model
-    layers = layers_of(model)
     read, asked = texts[:32], texts[32:]
-    for layer in layers:
-        layer.module.weight.requires_grad_()
-    blocks = exact_blocks(small, layers, read)
-    least = {1.0: 0.95, 0.1: 0.9}
-    for damping, at_least in least.items():
-        for layer in layers:
-            layer.module.weight.requires_grad_()
-        exact = exact_influences(small, layers, read, asked, damping, blocks)
-        folder = tmp_path / str(damping)
-        options = Options(damping=damping, draws=16)
-        found = total(influences(model, read, asked, folder, options, weights="w"), KINDS)
-        assert spearmanr(found.pairs.flatten(), exact.flatten()).statistic >= at_least
+    exact = Exact.of(small, read, asked)
+    for damping, at_least in ((10.0, 0.98), (1.0, 0.95), (0.1, 0.88)):
+        found = ekfac(small, read, asked, damping)
+        layerwise = exact.solve(exact.layerwise, damping)
+        assert rank_correlation(found, layerwise) >= at_least
+        # Plain products of gradients do not rank so.
+        assert rank_correlation(exact.asked @ exact.read.T, layerwise) < at_least
 
 
 def test_gradients_are_autograds_and_do_not_depend_on_the_batch(
@@ -147,8 +90,6 @@ def test_gradients_are_autograds_and_do_not_depend_on_the_batch(
     few = [texts[0], replace(texts[1], first=4), texts[2]]
     assert len({len(text.tokens) for text in few}) > 1
     totals = Gradients(small.model, layers).of_texts(Batch.of(few, CPU), keep)
-    for layer in layers:
-        layer.module.weight.requires_grad_()
     for row, text in enumerate(few):
         expected = weight_gradients(small, layers, text)
         for layer, gradient in zip(layers, expected, strict=True):
@@ -168,15 +109,17 @@ def test_eigenvalues_are_the_diagonal_of_the_exact_matrix(
     """In the basis; drawn 400 times a text, of which the mean is within a few percent."""
     layers = layers_of(small.model)
     read = texts[:4]
-    for layer in layers:
-        layer.module.weight.requires_grad_()
-    blocks = exact_blocks(small, layers, read)
+    matrix = exact_matrix(small, layers, read)
     gradients = Gradients(small.model, layers)
     factors = fit_factors(gradients, [Batch.of(read, CPU)], damping=0.5, draws=400)
-    for layer, matrix in zip(layers, blocks, strict=True):
+    start = 0
+    for layer in layers:
         each = factors[layer]
+        size = layer.module.weight.numel()
+        block = matrix[start : start + size, start : start + size]
+        start += size
         basis = torch.kron(each.outputs, each.inputs)
-        diagonal = (basis.T @ matrix @ basis).diagonal().reshape(each.damped.shape)
+        diagonal = (basis.T @ block @ basis).diagonal().reshape(each.damped.shape)
         # Of the mean of n squares whose kurtosis is some 10, the deviation is 3 / sqrt(1600).
         expected = diagonal + 0.5 * diagonal.mean()
         assert ((each.damped - expected).norm() / expected.norm()) < 0.15
