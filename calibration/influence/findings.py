@@ -2,8 +2,9 @@
 high.
 
 Everything is about two figures. Correlations are Pearson's, of two queries' influences over all
-documents (arXiv 2411.12580, section 4.1). The mass of a query is what all documents together have
-on it; the paper's, per nat of the answer, and two that do not grow with the gradient:
+documents (arXiv 2411.12580, finding 1). The mass of a query is what all documents together have
+on it: as that paper has it (finding 2), per nat of the answer, and two that do not grow with the
+gradient:
 
     per nat   sum_m |I(m, y)| / -log p(y | x)
     cosine    mean_m |I(m, y)| / sqrt(I(m, m) I(y, y))

@@ -114,19 +114,21 @@ class Exact:
     @property
     def layerwise(self) -> Tensor:
         """The matrix without what is between layers."""
-        return torch.block_diag(
+        blocks: Tensor = torch.block_diag(
             *(
                 self.matrix[stop - size : stop, stop - size : stop]
                 for size, stop in zip(self.sizes, _stops(self.sizes), strict=True)
             )
         )
+        return blocks
 
     def solve(self, matrix: Tensor, damping: float) -> Tensor:
         """Influence, (queries, documents): each layer is damped by its own mean eigenvalue."""
         diagonal = matrix.diagonal()
         means = [part.mean().expand(len(part)) for part in diagonal.split(self.sizes)]
         damped = matrix + damping * torch.cat(means).diag()
-        return self.asked @ torch.linalg.solve(damped, self.read.T)
+        solved: Tensor = torch.linalg.solve(damped, self.read.T)
+        return self.asked @ solved
 
 
 def _stops(sizes: list[int]) -> list[int]:
@@ -162,7 +164,8 @@ def by_kronfluence(
             logprobs = model(tokens).logits[0, first[0] - 1 : -1].log_softmax(-1)
             drawn = torch.multinomial(logprobs.detach().exp(), 1)
             chosen = drawn if sample else tokens[0, first[0] :, None]
-            return -logprobs.gather(1, chosen).sum()
+            loss: Tensor = -logprobs.gather(1, chosen).sum()
+            return loss
 
         def compute_measurement(self, batch: Any, model: Any) -> Tensor:
             return self.compute_train_loss(batch, model)

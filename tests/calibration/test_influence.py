@@ -65,8 +65,8 @@ def test_ekfac_ranks_as_the_exact_damped_solve_does(
     small: Checkpoint, texts: list[Counted]
 ) -> None:
     """In float64, by an explicit Jacobian, layer by layer, as EK-FAC has them. What differs is
-    what it leaves out, the matrix between directions of its basis, which matters less the larger the
-    damping is: docs/second-stage.md has the figures, and those of the joint matrix.
+    what it leaves out, the matrix between directions of its basis, which matters less the larger
+    the damping is: docs/second-stage.md has the figures, and those of the joint matrix.
     """
     read, asked = texts[:32], texts[32:]
     exact = Exact.of(small, read, asked)
