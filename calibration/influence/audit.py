@@ -36,11 +36,13 @@ LAYERS: dict[str, tuple[Kind, ...]] = {"mlp": ("mlp",), "all": ("mlp", "attentio
 
 @dataclass(frozen=True)
 class Finding:
-    """By one choice of layers: of the sets in procedures, and Spearman's correlations of score and
-    mass by what is counted and by mass.
+    """By one choice of layers: of the sets in procedures; Spearman's correlations of score and
+    mass, of all queries of a kind and of each set of the others, by mass; and what share of the sum
+    of all |I| is of documents that make an answer less likely.
     """
 
     procedures: Procedures | None
+    negative: float
     masses: dict[str, dict[Mass, Estimate]]
 
 
@@ -90,6 +92,7 @@ class Audit:
                     f"  nearest of the same procedure {found.nearest}, by chance "
                     f"{found.by_chance:.2f}",
                 ]
+            lines.append(f"of all influence, by size, {finding.negative:.0%} is negative")
             for which, by_mass in finding.masses.items():
                 lines.append(f"Spearman's correlation of score and influence mass, {which}")
                 lines += [f"  {mass:<10} {found}" for mass, found in by_mass.items()]
@@ -177,14 +180,19 @@ def _finding(
         for value in (influence.pairs, influence.queries, influence.documents, influence.nats)
     )
     of_each = masses(pairs, own, documents, nats)
-    which = {"procedures": slice(0, n_families), "questions": slice(n_families, None)}
+    sets = [each.of for each in queries]
+    rows = {
+        "procedures": list(range(n_families)),
+        "questions": list(range(n_families, len(sets))),
+    }
+    for place in rows["questions"]:
+        rows.setdefault(sets[place], []).append(place)
     return Finding(
-        procedures(pairs[:n_families], [each.of for each in queries[:n_families]])
-        if n_families
-        else None,
+        procedures(pairs[:n_families], sets[:n_families]) if n_families else None,
+        float(-pairs[pairs < 0].sum() / np.abs(pairs).sum()),
         {
-            name: {mass: spearman(scores[part], found[part]) for mass, found in of_each.items()}
-            for name, part in which.items()
-            if len(scores[part]) > 2
+            name: {mass: spearman(scores[some], found[some]) for mass, found in of_each.items()}
+            for name, some in rows.items()
+            if len(some) > 2
         },
     )

@@ -345,7 +345,9 @@ def test_the_command_says_and_writes_what_it_finds(
         assert {name: found["per nat"]["n"] for name, found in each["masses"].items()} == {
             "procedures": 16,
             "questions": 6,
+            "others": 6,
         }
+        assert 0 < each["negative"] < 1
     # A second run reads what is there, and says the same.
     (out / "influence.json").unlink()
     assert main(asked(work, "--out", str(out))) == 0
