@@ -132,18 +132,21 @@ def masses(pairs: Values, queries: Values, documents: Values, nats: Values) -> d
 def spearman(one: Values, other: Values, seed: int = 0) -> Estimate:
     """Spearman's correlation of two figures of the same queries."""
     n = len(one)
-    draw = np.random.default_rng(seed)
-    samples = [
-        _spearman(one[rows], other[rows]) for rows in draw.integers(0, n, size=(N_SAMPLES, n))
-    ]
-    low, high = _percentiles(np.array(samples)[:, None])
-    return _estimate(_spearman(one, other), low[0], high[0], n=n)
+    rows = np.random.default_rng(seed).integers(0, n, size=(N_SAMPLES, n))
+    low, high = _percentiles(_spearman(one[rows], other[rows])[:, None])
+    (value,) = _spearman(one[None], other[None]).tolist()
+    return _estimate(value, low[0], high[0], n=n)
 
 
-def _spearman(one: Values, other: Values) -> float:
-    if len(set(one.tolist())) < 2 or len(set(other.tolist())) < 2:
-        return np.nan
-    return float(np.corrcoef(rankdata(one), rankdata(other))[0, 1])
+def _spearman(one: Values, other: Values) -> Values:
+    """Of each row; NaN where either does not vary in it."""
+    ranks = [rankdata(values, axis=1) for values in (one, other)]
+    first, second = (each - each.mean(axis=1, keepdims=True) for each in ranks)
+    lengths = np.sqrt((first**2).sum(1) * (second**2).sum(1))
+    found: Values = np.divide(
+        (first * second).sum(1), lengths, out=np.full(len(one), np.nan), where=lengths > 0
+    )
+    return found
 
 
 def _percentiles(samples: Values) -> tuple[list[float], list[float]]:
