@@ -1,4 +1,4 @@
-"""A few questions of each file, those of the holdout split, which no artifact was fitted to."""
+"""A few questions of each file, of those whose own words fall in the holdout split."""
 
 from __future__ import annotations
 
