@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from calibration.sandbox.inside import (
+from calibration.bench.sandbox.inside import (
     ALLOW,
     ARCHITECTURES,
     KILL,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from calibration.sandbox.running import Kind
+from calibration.bench.sandbox.running import Kind
 
 LIBC = """
 import sys

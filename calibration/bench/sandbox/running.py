@@ -1,8 +1,8 @@
 """Jobs for the sandbox, and what became of each call.
 
-Each job runs in a process of its own (`calibration.sandbox.inside`), which a seccomp filter holds
-to computing: no file, socket, process, thread or signal, whoever starts it, root too. Answers
-come back as JSON lines on a pipe, of bounded size, and are read as what a stranger wrote.
+Each job runs in a process of its own (`inside`), which a seccomp filter holds to computing: no
+file, socket, process, thread or signal, whoever starts it, root too. Answers come back as JSON
+lines on a pipe, of bounded size, and are read as what a stranger wrote.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal, cast
 
-from calibration.sandbox.inside import SYSCALLS
+from calibration.bench.sandbox.inside import SYSCALLS
 from detector.errors import CalibrationError
 
 Json = None | bool | int | float | str | list["Json"] | dict[str, "Json"]

@@ -13,12 +13,12 @@ from pathlib import Path
 
 import pytest
 
-from calibration.sandbox import running
-from calibration.sandbox.running import Json, Limits, Outcome, Sandbox, equal
-from tests.calibration.sandbox.attacks import ATTACKS, Attack
+from calibration.bench.sandbox import running
+from calibration.bench.sandbox.running import Json, Limits, Outcome, Sandbox, equal
+from tests.calibration.bench.sandbox.attacks import ATTACKS, Attack
 
 QUICK = Limits(cpu_s=1)
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[4]
 
 
 def sandboxed() -> set[int]:
@@ -146,9 +146,9 @@ def copied() -> Iterator[Path]:
     """The sandbox where any user can read it."""
     folder = Path(tempfile.mkdtemp())
     folder.chmod(0o755)
-    for name in ("calibration/sandbox", "detector"):
+    for name in ("calibration/bench/sandbox", "detector"):
         (folder / name).mkdir(parents=True)
-    for name in ("calibration/sandbox/inside.py", "calibration/sandbox/running.py"):
+    for name in ("calibration/bench/sandbox/inside.py", "calibration/bench/sandbox/running.py"):
         shutil.copy(ROOT / name, folder / name)
     shutil.copy(ROOT / "detector/errors.py", folder / "detector/errors.py")
     yield folder
@@ -156,7 +156,7 @@ def copied() -> Iterator[Path]:
 
 
 _ASKED = """
-from calibration.sandbox.running import Sandbox
+from calibration.bench.sandbox.running import Sandbox
 fork, write, add = (
     Sandbox().run(f"def f(a):\\n    import os\\n    return {body}", "f", [[1]])[0]
     for body in ("os.fork()", "open('/tmp', 'w')", "a + 1")
@@ -185,7 +185,7 @@ def test_an_ordinary_user_is_held_as_root_is(copied: Path) -> None:
 
 _WITHOUT_SECCOMP = """
 import ctypes, struct
-from calibration.sandbox.running import Sandbox, SandboxUnavailableError
+from calibration.bench.sandbox.running import Sandbox, SandboxUnavailableError
 libc = ctypes.CDLL(None)
 prctl = {{"x86_64": 157, "aarch64": 167}}[__import__("platform").machine()]
 rules = [(0x20, 0, 0, 0), (0x15, 0, 3, prctl), (0x20, 0, 0, 16), (0x15, 0, 1, 22),
