@@ -70,12 +70,12 @@ def _point(arguments: Sequence[Json]) -> str:
 
 
 def _addition(arguments: Sequence[Json]) -> str:
-    return f"{arguments[0]} + {arguments[1]} ="
+    return f"{' + '.join(map(str, arguments))} ="
 
 
 def _operands(draw: random.Random) -> list[Json]:
-    """Two two-digit numbers over the digits 0 to 7, which every base from 8 has."""
-    return [f"{draw.randint(1, 7)}{draw.randint(0, 7)}" for _ in range(2)]
+    """Three two-digit numbers over the digits 0 to 7, which every base from 8 has."""
+    return [f"{draw.randint(1, 7)}{draw.randint(0, 7)}" for _ in range(3)]
 
 
 def _sentence(draw: random.Random) -> list[Json]:
@@ -112,7 +112,7 @@ FAMILIES = (
     Family(
         "add-base",
         "bases",
-        "solver(a: str, b: str) -> str",
+        "solver(a: str, b: str, c: str) -> str",
         _operands,
         _addition,
         tuple(Program(str(base), "add", (base,)) for base in (10, 8, 9, 11, 12, 13, 14, 15, 16)),

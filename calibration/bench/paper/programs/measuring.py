@@ -7,7 +7,7 @@ percentiles of 1,000 bootstrap draws of questions for AUROC.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from calibration.confounds import Scores
 from calibration.questions import in_first
 from calibration.reporting.scoring import auroc
 from detector.conformal import proportion_interval
+from detector.trajectory import END
 
 DRAWS = 1000
 FEWEST = 10
@@ -42,13 +43,26 @@ Interval = tuple[float, float, float]
 """A value, and its interval's two ends."""
 
 
+Parts = Sequence[tuple[Scores, Scores]]
+"""Scores of what is to score lower and of what is to score higher, a pair a set."""
+
+
 @dataclass(frozen=True)
 class Labelled:
-    """A set's scores by title, and which of its answers are right; ID: rows to test alone."""
+    """A set's scores by title, and which of its answers are right, where it was answered.
+
+    Of the family's first set, the rows to test alone.
+    """
 
     name: str
+    n: int
     scores: dict[str, Scores]
-    right: tuple[bool, ...]
+    right: tuple[bool, ...] | None
+
+    @property
+    def tells(self) -> bool:
+        """Whether there are enough answers of both kinds."""
+        return self.right is not None and FEWEST <= sum(self.right) <= self.n - FEWEST
 
 
 @dataclass(frozen=True)
@@ -57,7 +71,7 @@ class Rung:
 
     name: str
     n: int
-    n_right: int
+    n_right: int | None
     guard: Interval | None
     response: Interval | None
     recall: Interval | None
@@ -97,21 +111,23 @@ def _labelled(result: Benchmark, questions: QuestionSet, first: int | None) -> L
     if first is not None:
         tested = [n for n in range(len(questions.rows)) if not in_first(n, first)]
         questions = questions.at(tested)
-    responses = [questions.collection.responses[n] for n in questions.indices]
-    right = tuple(
-        answered(response, row.answer)
-        for response, row in zip(responses, questions.rows, strict=True)
-    )
+    right = None
+    if END in questions.collection.record.parsed_looks:
+        responses = [questions.collection.responses[n] for n in questions.indices]
+        right = tuple(
+            answered(response, row.answer)
+            for response, row in zip(responses, questions.rows, strict=True)
+        )
     scores = {
         title: np.array(by_set[questions.name])
         for title, by_set in result.scores.items()
         if title in QUALITY
     }
-    return Labelled(questions.name, scores, right)
+    return Labelled(questions.name, len(questions.rows), scores, right)
 
 
 def _rung(result: Benchmark, inside: Labelled, found: Labelled) -> Rung:
-    n, n_right = len(found.right), sum(found.right)
+    n, n_right = found.n, None if found.right is None else sum(found.right)
     if found is inside:
         return Rung(found.name, n, n_right, None, None, None, None)
     (guard,) = (row for row in result.rows if row.name == GUARD)
@@ -121,8 +137,8 @@ def _rung(result: Benchmark, inside: Labelled, found: Labelled) -> Rung:
         found.name,
         n,
         n_right,
-        _auroc(inside.scores[GUARD], found.scores[GUARD]),
-        _auroc(inside.scores[response], found.scores[response])
+        drawn([(inside.scores[GUARD], found.scores[GUARD])]),
+        drawn([(inside.scores[response], found.scores[response])])
         if response in found.scores
         else None,
         (recall, *proportion_interval(recall * n, n)),
@@ -132,60 +148,56 @@ def _rung(result: Benchmark, inside: Labelled, found: Labelled) -> Rung:
 
 def _quality(family: Family, sets: Sequence[Labelled]) -> Quality | None:
     """None where no set has enough answers of both kinds."""
-    kept = [s for s in sets if FEWEST <= sum(s.right) <= len(s.right) - FEWEST]
+    kept = [found for found in sets if found.tells]
     if not kept:
         return None
     titles = [title for title in QUALITY if title in kept[0].scores]
     return Quality(
         family.name,
         tuple(found.name for found in kept),
-        sum(len(found.right) for found in kept),
-        sum(sum(found.right) for found in kept),
-        within={title: _drawn(kept, title, _within) for title in titles},
-        pooled={title: _drawn(kept, title, _pooled) for title in titles},
+        sum(found.n for found in kept),
+        sum(sum(found.right or ()) for found in kept),
+        within={title: drawn(_parts(kept, title)) for title in titles},
+        pooled={title: drawn(_parts(kept, title), pooled=True) for title in titles},
     )
 
 
-def _auroc(inside: Scores, outside: Scores) -> Interval:
-    draw = np.random.default_rng(0)
-    drawn = [
-        auroc(draw.choice(inside, len(inside)), draw.choice(outside, len(outside)))
-        for _ in range(DRAWS)
+def _parts(kept: Sequence[Labelled], title: str) -> Parts:
+    right = [np.array(found.right) for found in kept]
+    return [
+        (found.scores[title][r], found.scores[title][~r])
+        for found, r in zip(kept, right, strict=True)
     ]
-    return (auroc(inside, outside), *_ends(drawn))
 
 
-Parts = Sequence[tuple[Scores, Scores]]
-"""Scores of right and of wrong answers, a pair a set."""
+def drawn(parts: Parts, *, pooled: bool = False) -> Interval:
+    """AUROC, and percentiles over bootstrap draws of each set's questions.
 
-
-def _within(parts: Parts) -> float:
-    """The chance that a wrong answer scores higher than a right one of the same set."""
-    pairs = [len(right) * len(wrong) for right, wrong in parts]
-    return float(np.average([auroc(*part) for part in parts], weights=pairs))
-
-
-def _pooled(parts: Parts) -> float:
-    rights, wrongs = zip(*parts, strict=True)
-    return auroc(np.concatenate(rights), np.concatenate(wrongs))
-
-
-def _drawn(kept: Sequence[Labelled], title: str, figure: Callable[[Parts], float]) -> Interval:
+    The chance that of two questions of the same set the one that is to score higher does, ties
+    counting half; `pooled`: of two questions of any sets.
+    """
     draw = np.random.default_rng(0)
-    parts = []
-    for found in kept:
-        right = np.array(found.right)
-        parts.append((found.scores[title][right], found.scores[title][~right]))
-    drawn = [
-        figure([(draw.choice(a, len(a)), draw.choice(b, len(b))) for a, b in parts])
-        for _ in range(DRAWS)
-    ]
-    return (figure(parts), *_ends(drawn))
-
-
-def _ends(drawn: Sequence[float]) -> tuple[float, float]:
-    low, high = np.quantile(drawn, [0.025, 0.975])
-    return float(low), float(high)
+    low, high = (np.concatenate(side) for side in zip(*parts, strict=True))
+    wins = (high > low[:, None]) + 0.5 * (high == low[:, None])
+    if not pooled:
+        of_low, of_high = (
+            np.repeat(np.arange(len(parts)), [len(part[side]) for part in parts]) for side in (0, 1)
+        )
+        wins = np.where(of_low[:, None] == of_high, wins, 0.0)
+    n_pairs = len(low) * len(high) if pooled else sum(len(a) * len(b) for a, b in parts)
+    times_low, times_high = (
+        np.concatenate(
+            [
+                draw.multinomial(len(p[side]), np.full(len(p[side]), 1 / len(p[side])), DRAWS)
+                for p in parts
+            ],
+            axis=1,
+        )
+        for side in (0, 1)
+    )
+    values = ((times_low @ wins) * times_high).sum(1) / n_pairs
+    lowest, highest = np.quantile(values, [0.025, 0.975])
+    return float(wins.sum() / n_pairs), float(lowest), float(highest)
 
 
 def families(names: Sequence[str]) -> list[Family]:

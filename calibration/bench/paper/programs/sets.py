@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from collections.abc import Iterator, Sequence
 
 from calibration.bench.paper.programs.families import (
     FAMILIES,
@@ -13,16 +14,20 @@ from calibration.bench.paper.programs.families import (
     Program,
     written,
 )
-from calibration.bench.sandbox.running import Json, Limits, Sandbox
+from calibration.bench.sandbox.running import Json, Limits, Outcome, Sandbox
 from detector.errors import CalibrationError
 
 Row = dict[str, object]
 
 _OURS = Limits(cpu_s=60, wall_s=300.0, output_bytes=16 * 2**20)
-"""Of one program over all cases of a set."""
+"""Of one family's programs over all cases."""
 
 
-def program_sets(n: int, seed: int) -> dict[str, list[Row]]:
+_EACH = "\n\ndef each(function, *arguments):\n    return globals()[function](*arguments)\n"
+"""All of a family's programs in one job."""
+
+
+def program_sets(n: int, seed: int, families: Sequence[Family] = FAMILIES) -> dict[str, list[Row]]:
     """`n` rows a set, by set name; the same for the same seed, and the same inputs in every set
     of a family.
 
@@ -33,10 +38,17 @@ def program_sets(n: int, seed: int) -> dict[str, list[Row]]:
     """
     sandbox = Sandbox(_OURS)
     sets = {}
-    for family in FAMILIES:
+    for family in families:
         inputs = _inputs(family, n, seed)
+        calls: list[list[Json]] = [
+            [program.function, *case, *program.besides]
+            for program in family.programs
+            for cases in inputs
+            for case in cases
+        ]
+        outcomes = iter(sandbox.run(family.text + _EACH, "each", calls))
         for program in family.programs:
-            sets[family.set_name(program)] = _rows(sandbox, family, program, inputs)
+            sets[family.set_name(program)] = _rows(family, program, inputs, outcomes)
     return sets
 
 
@@ -54,10 +66,11 @@ def _inputs(family: Family, n: int, seed: int) -> list[list[list[Json]]]:
 
 
 def _rows(
-    sandbox: Sandbox, family: Family, program: Program, inputs: list[list[list[Json]]]
+    family: Family,
+    program: Program,
+    inputs: list[list[list[Json]]],
+    outcomes: Iterator[Outcome],
 ) -> list[Row]:
-    calls = [[*case, *program.besides] for cases in inputs for case in cases]
-    outcomes = iter(sandbox.run(family.text, program.function, calls))
     rows: list[Row] = []
     for cases in inputs:
         solved: list[tuple[list[Json], Json]] = []

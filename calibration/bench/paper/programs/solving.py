@@ -35,7 +35,7 @@ and it asks for no test cases: those are ours to run.
 _MARKED = re.compile(r"START_CODE(.*?)(?:END_CODE|\Z)", re.DOTALL)
 _FENCED = re.compile(r"```(?:python)?[ \t]*\n(.*?)(?:```|\Z)", re.DOTALL)
 _FENCE = re.compile(r"^[ \t]*```.*$", re.MULTILINE)
-_BARE = re.compile(rf"^def {SOLVER}\b.*\n(?:(?:[ \t].*)?\n)*(?:[ \t].*)?", re.MULTILINE)
+_BARE = re.compile(rf"^def {SOLVER}\b.*(?:\n(?:[ \t].*)?)*", re.MULTILINE)
 
 Case = tuple[list[Json], Json]
 """Arguments, and the value for them."""

@@ -30,8 +30,9 @@ def ladder_table(rungs: Sequence[Rung], packaged: Mapping[str, tuple[int, int]])
     for rung in rungs:
         surface = "-" if rung.surface is None else f"{100 * rung.surface:.0f}"
         refused = share(*packaged[rung.name]) if rung.name in packaged else ""
+        right = "-" if rung.n_right is None else f"{rung.n_right} of {rung.n}"
         lines.append(
-            f"| {rung.name} | {rung.n_right} of {rung.n} | {percent(rung.guard)} "
+            f"| {rung.name} | {right} | {percent(rung.guard)} "
             f"| {percent(rung.recall)} | {percent(rung.response)} | {surface} | {refused} |"
         )
     return "\n".join(lines)
