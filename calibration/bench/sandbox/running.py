@@ -32,6 +32,9 @@ Kind = Literal["answer", "error", "time", "memory", "forbidden", "output", "cras
 something that it may not ask of the kernel; over the size of answers; by any other signal.
 """
 
+DEEPEST = 32
+"""Levels of lists and objects that an answer may have."""
+
 _INSIDE = Path(__file__).with_name("inside.py")
 _ENDED: dict[int, Kind] = {
     signal.SIGSYS: "forbidden",
@@ -216,6 +219,7 @@ def _outcome(line: bytes) -> Outcome:
     """One line, by whoever it was written. Numbers that JSON has no sign for are no answer."""
     try:
         said = json.loads(line, parse_constant=_no_number, parse_float=_finite)
+        _require_shallow(said, DEEPEST)
     except (ValueError, RecursionError):
         return Outcome("error", detail="no JSON")
     if isinstance(said, dict) and len(said) == 1:
@@ -227,6 +231,15 @@ def _outcome(line: bytes) -> Outcome:
         if kind == "error" and isinstance(value, str):
             return Outcome("error", detail=value[:100])
     return Outcome("error", detail="no answer")
+
+
+def _require_shallow(value: Any, left: int) -> None:
+    """Who compares or prints an answer goes down as many calls as it has levels."""
+    if left < 0:
+        raise ValueError
+    if isinstance(value, list | dict):
+        for each in value.values() if isinstance(value, dict) else value:
+            _require_shallow(each, left - 1)
 
 
 def _no_number(name: str) -> Any:

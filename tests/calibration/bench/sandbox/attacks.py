@@ -103,6 +103,11 @@ ATTACKS = (
     _attack("no number", "import os\nos.write(1, b'{\"value\": NaN}\\n')\nos._exit(0)", "error"),
     _attack("an infinite number", "import os\nos.write(1, b'{\"value\": 1e999}\\n')\nos._exit(0)",
             "error"),
+    _attack("a value of 900 levels", "v = 1\nfor _ in range(900): v = [v]\nreturn v", "error"),
+    _attack("an error without a name", "class M(type): __name__ = property(lambda c: 1 / 0)\n"
+            "class E(Exception, metaclass=M): pass\nraise E", "error", "forbidden"),
+    Attack("half a character", "def attack(path): return '\ud800'", ("error",)),
+    Attack("a zero byte", "def attack(path): return '\0'", ("error",)),
     Attack("a text that takes long to compile", "def attack(path): return " + "(0," * 90 + "*"
            + "[0] * 9 ** 9" + ")" * 90 + "\n" + "x = 1\n" * 10**6, ("time", "memory", "crash")),
     Attack("brackets 100,000 deep", "def attack(path): return " + "-" * 10**5 + "1",
