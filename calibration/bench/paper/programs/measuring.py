@@ -1,7 +1,9 @@
 """What the families tell: OOD along each, and quality by labels that execution verified.
 
-A family's first program is in distribution; the paper's protocol (`benchmark`) fits on the first
-60 of its every hundred rows and measures all else. Intervals are at 95 %: exact ones of shares,
+A family's first program is in distribution, and scores are fitted as the paper's protocol does
+(`benchmark`), on the first 60 of its every hundred rows. All sets have the same inputs: a row of
+another set whose inputs were fitted to is nearer than it should be, and so OOD is measured on the
+other rows alone, and quality among rows of one kind. Intervals are at 95 %: exact ones of shares,
 percentiles of 1,000 bootstrap draws of questions for AUROC.
 """
 
@@ -13,12 +15,12 @@ from pathlib import Path
 
 import numpy as np
 
-from calibration.bench.paper.benchmark import benchmark
+from calibration.bench.paper.benchmark import Resplits, benchmark
 from calibration.bench.paper.programs.answering import answered
 from calibration.bench.paper.programs.families import FAMILIES, Family
 from calibration.bench.paper.result import Benchmark
-from calibration.bench.paper.scorers import GUARD, SURFACE, QuestionSet
-from calibration.confounds import Scores
+from calibration.bench.paper.scorers import GUARD, QuestionSet
+from calibration.confounds import Scores, surface_counts
 from calibration.questions import in_first
 from calibration.reporting.scoring import auroc
 from detector.conformal import proportion_interval
@@ -28,15 +30,15 @@ DRAWS = 1000
 FEWEST = 10
 """Right and wrong answers that a set needs to say anything of quality."""
 
+RESPONSE = "response: TV, Ledoit-Wolf, k=0"
 QUALITY = (
     GUARD,
     "prompt: TV, Ledoit-Wolf, k=0",
     "response: Mahalanobis, mean over layers",
-    "response: TV, Ledoit-Wolf, k=0",
+    RESPONSE,
     "output-embedding Mahalanobis",
     "CoE-R",
     "CoE-C",
-    SURFACE,
 )
 
 Interval = tuple[float, float, float]
@@ -49,25 +51,26 @@ Parts = Sequence[tuple[Scores, Scores]]
 
 @dataclass(frozen=True)
 class Labelled:
-    """A set's scores by title, and which of its answers are right, where it was answered.
-
-    Of the family's first set, the rows to test alone.
+    """Rows of a set whose inputs were fitted to, or were not: scores by title, and which answers
+    are right, where there are answers.
     """
 
     name: str
     n: int
+    texts: tuple[str, ...]
     scores: dict[str, Scores]
     right: tuple[bool, ...] | None
 
     @property
-    def tells(self) -> bool:
-        """Whether there are enough answers of both kinds."""
-        return self.right is not None and FEWEST <= sum(self.right) <= self.n - FEWEST
+    def n_right(self) -> int | None:
+        return None if self.right is None else sum(self.right)
 
 
 @dataclass(frozen=True)
 class Rung:
-    """A set against its family's first: the guard's AUROC and recall, and the surface's AUROC."""
+    """A set against its family's first: AUROC and recall of the guard, AUROC of a response's score,
+    and of the surface count that tells most.
+    """
 
     name: str
     n: int
@@ -80,7 +83,9 @@ class Rung:
 
 @dataclass(frozen=True)
 class Quality:
-    """AUROC of each score for wrong answers, within sets of a family and with all pooled."""
+    """AUROC of each score for wrong answers: within sets of a family, all rows in two kinds; and
+    with sets pooled, rows whose inputs were not fitted to.
+    """
 
     family: str
     sets: tuple[str, ...]
@@ -97,76 +102,90 @@ def measure(
     names = [family.set_name(program) for program in family.programs]
     paths = [ladder / f"{name}.jsonl" for name in names]
     result = benchmark(paths[0], paths[1:], [], collected, first=first, alpha=alpha)
-    sets = [
-        _labelled(result, QuestionSet.read(path, collected), None if place else first)
-        for place, path in enumerate(paths)
-    ]
-    inside = sets[0]
-    rungs = [_rung(result, inside, found) for found in sets]
-    return rungs, _quality(family, sets)
+    read = [QuestionSet.read(path, collected) for path in paths]
+    new = [_labelled(result, questions, first, fitted=False) for questions in read]
+    known = [_labelled(result, questions, first, fitted=True) for questions in read[1:]]
+    rungs = [_rung(new[0], found, alpha) for found in new]
+    return rungs, _quality(family, new, known)
 
 
-def _labelled(result: Benchmark, questions: QuestionSet, first: int | None) -> Labelled:
-    """`first`: the rows that were fitted to, which no score is of."""
-    if first is not None:
-        tested = [n for n in range(len(questions.rows)) if not in_first(n, first)]
-        questions = questions.at(tested)
+def _labelled(result: Benchmark, questions: QuestionSet, first: int, *, fitted: bool) -> Labelled:
+    keep = [n for n in range(len(questions.rows)) if in_first(n, first) == fitted]
+    # Of the ID file there are no scores of what was fitted to.
+    places = np.arange(len(keep)) if questions.name == result.id_name else np.array(keep)
+    rows = questions.at(keep)
     right = None
-    if END in questions.collection.record.parsed_looks:
-        responses = [questions.collection.responses[n] for n in questions.indices]
+    if END in rows.collection.record.parsed_looks:
+        responses = [rows.collection.responses[n] for n in rows.indices]
         right = tuple(
             answered(response, row.answer)
-            for response, row in zip(responses, questions.rows, strict=True)
+            for response, row in zip(responses, rows.rows, strict=True)
         )
     scores = {
-        title: np.array(by_set[questions.name])
+        title: np.array(by_set[questions.name])[places]
         for title, by_set in result.scores.items()
         if title in QUALITY
     }
-    return Labelled(questions.name, len(questions.rows), scores, right)
+    return Labelled(questions.name, len(keep), tuple(rows.texts), scores, right)
 
 
-def _rung(result: Benchmark, inside: Labelled, found: Labelled) -> Rung:
-    n, n_right = found.n, None if found.right is None else sum(found.right)
+def _rung(inside: Labelled, found: Labelled, alpha: float) -> Rung:
     if found is inside:
-        return Rung(found.name, n, n_right, None, None, None, None)
-    (guard,) = (row for row in result.rows if row.name == GUARD)
-    recall = guard.cells[found.name].recall
-    response = "response: TV, Ledoit-Wolf, k=0"
+        return Rung(found.name, found.n, found.n_right, None, None, None, None)
+    aurocs = {title: drawn([(inside.scores[title], found.scores[title])]) for title in found.scores}
+    thresholds = Resplits.of(inside.scores[GUARD], alpha).thresholds
+    recall = float((found.scores[GUARD][None] > thresholds[:, None]).mean())
     return Rung(
         found.name,
-        n,
-        n_right,
-        drawn([(inside.scores[GUARD], found.scores[GUARD])]),
-        drawn([(inside.scores[response], found.scores[response])])
-        if response in found.scores
-        else None,
-        (recall, *proportion_interval(recall * n, n)),
-        auroc(inside.scores[SURFACE], found.scores[SURFACE]),
+        found.n,
+        found.n_right,
+        aurocs[GUARD],
+        aurocs.get(RESPONSE),
+        (recall, *proportion_interval(recall * found.n, found.n)),
+        surface_auroc(inside.texts, found.texts),
     )
 
 
-def _quality(family: Family, sets: Sequence[Labelled]) -> Quality | None:
+def surface_auroc(inside: Sequence[str], outside: Sequence[str]) -> float:
+    """The most that any one count of a question's surface tells, whichever way, by hindsight.
+
+    No Gaussian of the counts: where they do not vary in distribution it has nothing to go by.
+    """
+    sides = [np.array([surface_counts(text) for text in texts]) for texts in (inside, outside)]
+    found = [auroc(sides[0][:, n], sides[1][:, n]) for n in range(sides[0].shape[1])]
+    return max(max(value, 1 - value) for value in found)
+
+
+def _quality(family: Family, new: Sequence[Labelled], known: Sequence[Labelled]) -> Quality | None:
     """None where no set has enough answers of both kinds."""
-    kept = [found for found in sets if found.tells]
+    kept, names = [], []
+    for found in new:
+        parts = [found, *(other for other in known if other.name == found.name)]
+        n, n_right = sum(part.n for part in parts), sum(part.n_right or 0 for part in parts)
+        if FEWEST <= n_right <= n - FEWEST:
+            kept += parts
+            names.append(found.name)
     if not kept:
         return None
     titles = [title for title in QUALITY if title in kept[0].scores]
+    unfitted = [part for part in new if part.name in names]
     return Quality(
         family.name,
-        tuple(found.name for found in kept),
-        sum(found.n for found in kept),
-        sum(sum(found.right or ()) for found in kept),
+        tuple(names),
+        sum(part.n for part in kept),
+        sum(part.n_right or 0 for part in kept),
         within={title: drawn(_parts(kept, title)) for title in titles},
-        pooled={title: drawn(_parts(kept, title), pooled=True) for title in titles},
+        pooled={title: drawn(_parts(unfitted, title), pooled=True) for title in titles},
     )
 
 
 def _parts(kept: Sequence[Labelled], title: str) -> Parts:
+    """Of those parts that have answers of both kinds."""
     right = [np.array(found.right) for found in kept]
     return [
         (found.scores[title][r], found.scores[title][~r])
         for found, r in zip(kept, right, strict=True)
+        if r.any() and not r.all()
     ]
 
 

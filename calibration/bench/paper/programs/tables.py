@@ -24,7 +24,7 @@ def share(count: int, n: int) -> str:
 def ladder_table(rungs: Sequence[Rung], packaged: Mapping[str, tuple[int, int]]) -> str:
     lines = [
         "| set | answered rightly | guard AUROC | guard recall | response TV AUROC "
-        "| surface AUROC | refused by what ships |",
+        "| best surface count | refused by what ships |",
         "|---|---:|---:|---:|---:|---:|---:|",
     ]
     for rung in rungs:

@@ -11,12 +11,12 @@ import pytest
 from calibration.__main__ import main
 from calibration.bench.paper.__main__ import main as paper
 from calibration.bench.paper.programs.families import FAMILIES
-from calibration.bench.paper.programs.measuring import drawn
+from calibration.bench.paper.programs.measuring import drawn, surface_auroc
 from calibration.bench.paper.programs.sets import program_sets
 from calibration.reporting.scoring import auroc
 from tests.tiny import tiny_checkpoint
 
-N, FEW = 100, 12
+N = 100
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +29,6 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "ladder").mkdir()
     asked = [family for family in FAMILIES if family.name in ("space", "case-list")]
     for name, rows in program_sets(N, 0, asked).items():
-        rows = rows if name == "space-stay" else rows[:FEW]
         (folder / "ladder" / f"{name}.jsonl").write_text("\n".join(map(json.dumps, rows)))
     sets = sorted(map(str, (folder / "ladder").glob("space-*.jsonl")))
     options = ["--template", "{question}", "--text", "typed", "--looks", "prompt,end"]
@@ -47,14 +46,13 @@ def test_a_family_is_measured(work: Path, capsys: pytest.CaptureFixture[str]) ->
     rungs = {rung["name"]: rung for rung in document["ladder"]}
     assert len(rungs) == 7
     assert rungs["space-stay"]["guard"] is None
-    assert rungs["space-stay"]["n"] == 40
     for name, rung in rungs.items():
         assert f"| {name} |" in shown
         assert rung["n_right"] == 0
+        assert rung["n"] == N - 60
         if name != "space-stay":
             value, low, high = rung["guard"]
             assert 0 <= low <= value <= high <= 1
-            assert rung["n"] == FEW
     # No answer of a random model is right, and so nothing is said of quality.
     assert document["quality"] == []
     assert (work / "out" / "programs-tables.md").read_text().startswith("| set |")
@@ -73,6 +71,11 @@ def test_aurocs_of_sets_are_weighed_by_their_pairs() -> None:
     assert value == pytest.approx(auroc(low, high))
     # The standard error of an AUROC of 0.76 on 60 and 80 is 0.040 (Hanley and McNeil).
     assert highest - lowest == pytest.approx(2 * 1.96 * 0.040, rel=0.25)
+
+
+def test_the_surface_is_what_a_count_tells() -> None:
+    assert surface_auroc(["12 + 34 =", "1 + 2 ="], ["21 + 43 =", "2 + 1 ="]) == 0.5
+    assert surface_auroc(["12 = 3", "14 = 5"], ["12 = B", "14 = C"]) == 1.0
 
 
 def test_functions_of_a_file_are_run_and_labelled(
