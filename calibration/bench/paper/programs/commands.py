@@ -14,6 +14,7 @@ from calibration.command_line import Alpha, Command, ModelCommand, set_threads
 from calibration.paths import require_folder, require_model
 from calibration.reading import require_questions
 from detector.atomic import write_atomically
+from detector.engine.model.default_model import NAME
 
 
 class Solve(ModelCommand):
@@ -30,7 +31,7 @@ class Solve(ModelCommand):
     out: Path = Field(description="folder of prompts, collections and labels")
 
     def run(self) -> None:
-        from calibration.bench.paper.programs.solving import read_problems, solve
+        from calibration.bench.paper.programs.solving import Solved, read_problems, solve
         from calibration.bench.paper.programs.tables import solved_table
         from calibration.bench.sandbox.running import Sandbox
 
@@ -50,13 +51,13 @@ class Solve(ModelCommand):
             from calibration.bench.paper.programs.asking import given
 
             written = given(self.responses, sets, self.out)
-        found = {}
+        by_family: dict[str, list[Solved]] = {}
         for name, problems in sets.items():
             print(f"running: {name}", file=sys.stderr)
-            found[name] = [
-                solve(sandbox, problem, response)
-                for problem, response in zip(problems, written[name], strict=True)
-            ]
+            found = []
+            for problem, response in zip(problems, written[name], strict=True):
+                found.append(solve(sandbox, problem, response))
+                by_family.setdefault(problem.family, []).append(found[-1])
             lines = [
                 json.dumps(
                     {
@@ -68,11 +69,11 @@ class Solve(ModelCommand):
                         "right": list(solved.right_held_out),
                     }
                 )
-                for problem, solved in zip(problems, found[name], strict=True)
+                for problem, solved in zip(problems, found, strict=True)
             ]
             write_atomically(self.out / f"{name}.jsonl", ("\n".join(lines) + "\n").encode())
-        print(solved_table(found))
-        print(f"wrote {len(found)} files of labels to {self.out}")
+        print(solved_table(by_family))
+        print(f"wrote {len(sets)} files of labels to {self.out}")
 
 
 class Programs(Command):
@@ -90,14 +91,11 @@ class Programs(Command):
 
     def run(self) -> None:
         from calibration.bench.paper.programs.measuring import families, measure
-        from calibration.bench.paper.programs.shipped import refused
         from calibration.bench.paper.programs.tables import ladder_table, quality_table
 
         require_folder(self.out)
         set_threads()
-        packaged = refused(
-            [self.ladder / f"{s}.jsonl" for s in self.packaged], self.out, self.alpha
-        )
+        packaged = self._refused() if self.packaged else {}
         rungs, quality = [], []
         for family in families(self.family):
             print(f"scoring: {family.name}", file=sys.stderr)
@@ -119,3 +117,14 @@ class Programs(Command):
         write_atomically(self.out / "programs-tables.md", f"{tables}\n".encode())
         print(tables)
         print(f"wrote {self.out / 'programs.json'} and programs-tables.md")
+
+    def _refused(self) -> dict[str, tuple[int, int]]:
+        from calibration.bench.paper.programs.shipped import refused
+        from calibration.bench.scope.commands import packaged_artifact
+        from detector import artifact as artifacts
+        from detector.engine.model.checkpoint import load_checkpoint
+
+        artifact = artifacts.load(packaged_artifact())
+        checkpoint = load_checkpoint(NAME, artifact.manifest.fingerprint.dtype)
+        paths = [self.ladder / f"{name}.jsonl" for name in self.packaged]
+        return refused(artifact, checkpoint, paths, self.out / "packaged", self.alpha)

@@ -35,7 +35,9 @@ and it asks for no test cases: those are ours to run.
 _MARKED = re.compile(r"START_CODE(.*?)(?:END_CODE|\Z)", re.DOTALL)
 _FENCED = re.compile(r"```(?:python)?[ \t]*\n(.*?)(?:```|\Z)", re.DOTALL)
 _FENCE = re.compile(r"^[ \t]*```.*$", re.MULTILINE)
-_BARE = re.compile(rf"^def {SOLVER}\b.*(?:\n(?:[ \t].*)?)*", re.MULTILINE)
+_BARE = re.compile(
+    rf"^(?:(?:import|from) .*\n\s*)*def {SOLVER}\b.*(?:\n(?:[ \t].*)?)*", re.MULTILINE
+)
 
 Case = tuple[list[Json], Json]
 """Arguments, and the value for them."""
@@ -45,6 +47,7 @@ Case = tuple[list[Json], Json]
 class Problem:
     """A row of a program's set: what a function is shown, and what it is held to."""
 
+    family: str
     signature: str
     examples: tuple[Case, ...]
     held_out: tuple[Case, ...]
@@ -96,10 +99,13 @@ def read_problems(path: Path) -> list[Problem]:
 
 
 def _problem(row: Row) -> Problem:
-    signature = row.values.get("signature")
-    if not isinstance(signature, str):
-        raise wrong(row.where, "there is no 'signature': give a set of a program, as `ladder` has")
-    return Problem(signature, _cases(row, "examples"), _cases(row, "held_out"))
+    family, signature = row.values.get("family"), row.values.get("signature")
+    if not isinstance(family, str) or not isinstance(signature, str):
+        raise wrong(
+            row.where,
+            "there is no 'family' or 'signature': give a set of a program, as `ladder` has",
+        )
+    return Problem(family, signature, _cases(row, "examples"), _cases(row, "held_out"))
 
 
 def _cases(row: Row, name: str) -> tuple[Case, ...]:

@@ -49,13 +49,13 @@ def quality_table(found: Sequence[Quality], *, pooled: bool) -> str:
     return "\n".join(lines)
 
 
-def solved_table(sets: Mapping[str, Sequence[Solved]]) -> str:
+def solved_table(families: Mapping[str, Sequence[Solved]]) -> str:
     lines = [
-        "| set | wrote a function | fits the examples | right on new inputs | how it went there |",
+        "| family | wrote a function | fits the examples | right on new inputs | ended there |",
         "|---|---:|---:|---:|---|",
     ]
-    everything = [solved for found in sets.values() for solved in found]
-    for name, found in {**sets, "all": everything}.items():
+    everything = [solved for found in families.values() for solved in found]
+    for name, found in {**families, "all": everything}.items():
         n = len(found)
         ended = Counter(solved.ended for solved in found)
         lines.append(

@@ -13,7 +13,10 @@ from calibration.bench.paper.__main__ import main as paper
 from calibration.bench.paper.programs.families import FAMILIES
 from calibration.bench.paper.programs.measuring import drawn, surface_auroc
 from calibration.bench.paper.programs.sets import program_sets
+from calibration.bench.paper.programs.shipped import refused
 from calibration.reporting.scoring import auroc
+from detector.artifact import Artifact
+from detector.engine.model.checkpoint import Checkpoint
 from tests.tiny import tiny_checkpoint
 
 N = 100
@@ -95,10 +98,8 @@ def test_functions_of_a_file_are_run_and_labelled(
     empty.write_text("\n".join(map(json.dumps, rows)))
     assert paper(asked) == 0
     shown = capsys.readouterr().out
-    assert "| case-list-reverse | 2 of 2 | 1 | 1 of 2, 50 (1 to 99) | answer 2 |" in shown
-    assert (
-        "| space-swap | 1 of 2 | 1 | 1 of 2, 50 (1 to 99) | answer 1, nothing written 1 |" in shown
-    )
+    assert "| case-list | 2 of 2 | 1 | 1 of 2, 50 (1 to 99) | answer 2 |" in shown
+    assert "| space | 1 of 2 | 1 | 1 of 2, 50 (1 to 99) | answer 1, nothing written 1 |" in shown
     assert "| all | 3 of 4 | 2 | 2 of 4, 50 (7 to 93) |" in shown
     labels = [json.loads(line) for line in (out / "space-swap.jsonl").read_text().splitlines()]
     assert [label["solves"] for label in labels] == [True, False]
@@ -109,6 +110,16 @@ def test_the_ladder_has_programs_unless_it_is_told_not_to(tmp_path: Path) -> Non
         out = tmp_path / str(n)
         assert paper(["ladder", "--n", "1", *options, "--out", str(out)]) == 0
         assert len(list(out.iterdir())) == 15 + n
+
+
+def test_an_artifact_refuses_by_set(
+    work: Path, artifact: Artifact, checkpoint: Checkpoint, tmp_path: Path
+) -> None:
+    paths = [work / "ladder" / f"{name}.jsonl" for name in ("space-stay", "space-swap")]
+    found = refused(artifact, checkpoint, paths, tmp_path, alpha=0.05)
+    assert list(found) == ["space-stay", "space-swap"]
+    # Word problems are its scope, to which rows of points are nothing like.
+    assert all(n == N and count > N / 2 for count, n in found.values())
 
 
 def test_a_model_is_asked_once(work: Path, capsys: pytest.CaptureFixture[str]) -> None:

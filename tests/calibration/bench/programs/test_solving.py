@@ -22,6 +22,7 @@ from detector.errors import QuestionsError
 
 ADD = "def solver(a, b):\n    return {}"
 DOUBLE = Problem(
+    "doubling",
     "solver(n: int) -> int",
     examples=(([2], 4), ([3], 6)),
     held_out=(([50], 100), ([7], 14)),
@@ -114,7 +115,9 @@ def test_a_number_stands_for_its_text() -> None:
     assert same([1, 2], [1, 2])
     assert not same(23, "24")
     assert not same(True, 1)
-    problem = Problem("solver(a: str, b: str) -> str", ((["1", "2"], "3"),), ((["4", "5"], "9"),))
+    problem = Problem(
+        "sum", "solver(a: str, b: str) -> str", ((["1", "2"], "3"),), ((["4", "5"], "9"),)
+    )
     assert solved(ADD.format("int(a) + int(b)"), problem).solves
 
 
@@ -147,13 +150,13 @@ def test_every_family_is_solved_by_its_own_program(tmp_path: Path) -> None:
     "row",
     [
         {"question": "2 ->", "answer": 4},
-        {"question": "2 ->", "signature": "solver(n)", "examples": [], "held_out": [[[1], 2]]},
-        {"question": "2 ->", "signature": "solver(n)", "examples": [[[1], 2]], "held_out": [[1]]},
+        {"family": "f", "signature": "solver(n)", "examples": [], "held_out": [[[1], 2]]},
+        {"family": "f", "signature": "solver(n)", "examples": [[[1], 2]], "held_out": [[1]]},
     ],
 )
 def test_other_files_are_refused(row: dict[str, object], tmp_path: Path) -> None:
     path = tmp_path / "set.jsonl"
-    path.write_text(json.dumps(row))
+    path.write_text(json.dumps({"question": "2 ->"} | row))
     with pytest.raises(QuestionsError, match=r"set\.jsonl"):
         read_problems(path)
 
