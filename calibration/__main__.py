@@ -1,4 +1,6 @@
-"""The calibration command line: generate, vary, collect, fit, report, canaries, revalidate, ask."""
+"""The calibration command line: generate, vary, collect, fit, report, canaries, neighbours,
+revalidate and ask.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +16,7 @@ from calibration.commands.canaries import Canaries
 from calibration.commands.collect import Collect
 from calibration.commands.fit import Fit
 from calibration.commands.generate import Generate
+from calibration.commands.neighbours import Neighbours
 from calibration.commands.report import Report
 from calibration.commands.revalidate import Revalidate
 from calibration.commands.vary import Vary
@@ -29,6 +32,9 @@ class Calibration(CommandLine):
     report: CliSubCommand[Report] = Field(description="false alarms on holdout, recall on OOD")
     canaries: CliSubCommand[Canaries] = Field(
         description="put questions into an artifact by which a service sees its guard change"
+    )
+    neighbours: CliSubCommand[Neighbours] = Field(
+        description="put questions into an artifact by which a service explains its flags"
     )
     revalidate: CliSubCommand[Revalidate] = Field(
         description="see whether an artifact holds on another engine, device or dtype"

@@ -22,7 +22,7 @@ from vllm.inputs.engine import tokens_input
 from detector.backend import Ask, Capacity, Finish, Observer, Step, TokenLogprobs
 from detector.engine.observing import observe
 from detector.engine.run import Run, advance
-from detector.trajectory import END, PROMPT_LOOKS, Look, in_order, looks_due
+from detector.trajectory import END, PROMPT_LOOKS, Look, in_order
 from detector.vllm.drawing import Draws
 from detector.vllm.params import params_of
 from detector.vllm.seats import Flight, Seats
@@ -140,7 +140,8 @@ class VllmBackend:
     def _give(self, flight: Flight) -> None:
         row = flight.row
         flight.run.begin()
-        name = self._engine.add_request(flight.name, tokens_input(list(row.ids)), params_of(row))
+        params = params_of(row, seeded=self._worker.runner.seeds_itself)
+        name = self._engine.add_request(flight.name, tokens_input(list(row.ids)), params)
         self._inside[name], self._outside[flight.name], self._names[flight] = flight, flight, name
         judged = row.starts_response and bool(self.looks - PROMPT_LOOKS)
         self._pool.watch(name, row, sums=judged)
@@ -153,7 +154,10 @@ class VllmBackend:
         self._pool.forget(name)
 
     def _before_draw(
-        self, names: Sequence[str], logits: Tensor, generators: dict[int, torch.Generator]
+        self,
+        names: Sequence[str],
+        logits: Tensor,
+        generators: dict[int, torch.Generator] | None,
     ) -> None:
         """Called by the worker: those all of whose tokens have run draw the next one."""
         rows, runs = [], []
@@ -186,8 +190,8 @@ class VllmBackend:
         for flight in flights:
             if flight.began:
                 n_tokens = len(flight.run.generated) + 1
-                for look in looks_due(self.looks, n_tokens, finished=False):
-                    counted.setdefault(look, []).append(flight)
+                if n_tokens in self.looks:
+                    counted.setdefault(n_tokens, []).append(flight)
             else:
                 for look, span in flight.row.looks.items():
                     mean = self._pool.means(self._names[flight], span)

@@ -47,27 +47,32 @@ class Draws:
         rows: Sequence[int],
         runs: Sequence[Run],
         logits: Tensor,
-        generators: dict[int, torch.Generator],
+        generators: dict[int, torch.Generator] | None,
     ) -> None:
         """These runs draw from these rows of a step's logits, changed here in place, by those
-        generators that the rows have.
+        generators that the rows have, unless the runner draws from seeds by itself (None).
         """
         self._runs = list(runs)
         self._kept = {}
         self._stuck = set()
         if not runs:
             return
-        at = to_device(list(rows), logits.device)
         # NaN and infinities show in the maximum, and so does what leaves float32 in the draw.
-        best = logits.amax(-1)[at].double()
-        divided = to_device([1 / _divisor(run.ask.sampling) for run in runs], logits.device)
-        self._finite = (best * divided).float().isfinite()
+        best = logits.amax(-1)
+        if list(rows) != list(range(len(best))):
+            best = best[to_device(list(rows), logits.device)]
+        divisors = [_divisor(run.ask.sampling) for run in runs]
+        if set(divisors) != {1.0}:
+            divided = to_device([1 / divisor for divisor in divisors], logits.device)
+            best = (best.double() * divided).float()
+        self._finite = best.isfinite()
         for row, run in zip(rows, runs, strict=True):
             if run.ask.n_logprobs is not None:
                 self._kept[run] = logits[row].clone()
-            if run.ask.seed is not None and temperature_of(run.ask.sampling):
+            seed = run.ask.seed if temperature_of(run.ask.sampling) else None
+            if generators is not None and seed is not None:
                 if run.generator is None:
-                    run.generator = torch.Generator(logits.device).manual_seed(run.ask.seed)
+                    run.generator = torch.Generator(logits.device).manual_seed(seed)
                 generators[row] = run.generator
         held = hold(runs, self._eos_ids, logits.shape[-1], logits.device)
         self._stuck = {runs[index] for index in held.stuck}
