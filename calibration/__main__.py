@@ -1,5 +1,5 @@
 """The calibration command line: generate, vary, collect, fit, report, canaries, neighbours,
-revalidate and ask.
+revalidate, influence and ask.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from calibration.commands.canaries import Canaries
 from calibration.commands.collect import Collect
 from calibration.commands.fit import Fit
 from calibration.commands.generate import Generate
+from calibration.commands.influence import Influence
 from calibration.commands.neighbours import Neighbours
 from calibration.commands.report import Report
 from calibration.commands.revalidate import Revalidate
@@ -38,6 +39,9 @@ class Calibration(CommandLine):
     )
     revalidate: CliSubCommand[Revalidate] = Field(
         description="see whether an artifact holds on another engine, device or dtype"
+    )
+    influence: CliSubCommand[Influence] = Field(
+        description="see which questions with answers the model's answers stand on"
     )
     ask: CliSubCommand[Ask] = Field(description="count what a running service refuses")
 
