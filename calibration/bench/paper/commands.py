@@ -25,10 +25,13 @@ class Ladder(Command):
 
     n: int = Field(default=300, ge=1, description="questions a set")
     seed: int = Field(default=0, description="the same seed makes the same sets")
+    programs: bool = Field(
+        default=True, description="families of programs too, which are run in a sandbox"
+    )
     out: Path = Field(description="folder; one questions file a set")
 
     def run(self) -> None:
-        paths = write_ladder(self.out, self.n, self.seed)
+        paths = write_ladder(self.out, self.n, self.seed, programs=self.programs)
         print(f"wrote {len(paths)} sets of {self.n} questions to {self.out}")
 
 
