@@ -38,6 +38,8 @@ class PoolingWorker(Worker):  # type: ignore[misc]
 
     pool: Pool
     before_draw: BeforeDraw | None = None
+    owns_seeds = True
+    """Whether rows have the generators that `before_draw` gives them, and none of vLLM's."""
 
     def load_model(self, *, load_dummy_weights: bool = False) -> None:
         """Raises UnsupportedModelError for a model that does not give its states."""
@@ -110,7 +112,8 @@ class PoolingWorker(Worker):  # type: ignore[misc]
             return super().sample_tokens(grammar_output)
         finally:
             # Rows change places between steps, and those of a step that draw not have none.
-            batch.generators.clear()
+            if self.owns_seeds:
+                batch.generators.clear()
 
     def forget_step(self) -> None:
         """Let go of a step that failed between its forward pass and its draw."""

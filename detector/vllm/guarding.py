@@ -1,0 +1,297 @@
+"""Judges what vLLM runs for its own server, in the worker of its engine.
+
+Which tokens come next is the server's and vLLM's. Here requests are watched that carry a ticket:
+their trajectories are pooled, each look is taken in the step that has run what it looks at,
+before that step's token is drawn, and whom a look ends is named to whoever masks that draw. What
+has been judged is told at once.
+
+Nothing that fails here may end a step of vLLM's: it fails the requests that it is about, and what
+becomes of these their tickets say. This file knows nothing of vLLM.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import traceback
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor, stack
+
+from detector.backend import Ask
+from detector.detector import Detector
+from detector.engine.prefill import Row
+from detector.engine.run import Run
+from detector.judge import Judge, Judgement
+from detector.trajectory import END, PROMPT_LOOKS, Look, in_order, looks_due
+from detector.vllm.pooling import Part, Pool
+from detector.vllm.tickets import Ticket, told
+
+Tell = Callable[[Mapping[str, Any]], object]
+"""Told what has been judged of a call: its name, and by response what `told` says."""
+
+_CHILD = re.compile(r"(\d+)_")
+"""How vLLM begins the names of several responses to one prompt."""
+
+_MOST_ENDED = 1024
+"""Calls that are kept after their responses have ended, until somebody asks how."""
+
+log = logging.getLogger(__name__)
+
+
+class SafePool(Pool):
+    """A pool that keeps what its last step was, and what it raised, in place of raising it."""
+
+    parts: Sequence[Part] = ()
+    error: Exception | None = None
+
+    def collect(self, parts: Iterable[Part], planes: Sequence[Tensor]) -> None:
+        self.parts, self.error = list(parts), None
+        try:
+            super().collect(self.parts, planes)
+        except Exception as error:
+            self.error = error
+
+
+@dataclass(eq=False)
+class _Call:
+    """Responses to one prompt, and what has been judged of each. `broken` names what was raised
+    where their trajectories were to be made: from there on they cannot be judged.
+    """
+
+    name: str
+    asks: tuple[Ask, ...]
+    judgements: tuple[Judgement, ...]
+    broken: str | None = None
+    n_left: int = 0
+
+
+@dataclass(eq=False)
+class _Flight:
+    """A sequence that vLLM runs for a call: response `index`, or its question where that is None.
+    Its looks were taken at `n_looked` tokens and before.
+    """
+
+    call: _Call
+    row: Row
+    index: int | None
+    n_looked: int = 0
+
+
+@dataclass
+class _Due:
+    """The looks of one step: whose, and at what mean. What nothing can be shown of is `failing`, by
+    the name of what was raised, or None where it is not finite.
+    """
+
+    shown: dict[Look, list[tuple[_Call, int, Tensor]]] = field(default_factory=dict)
+    failing: list[tuple[Look, _Call, int, str | None]] = field(default_factory=list)
+
+    def show(self, look: Look, call: _Call, index: int, mean: Tensor) -> None:
+        self.shown.setdefault(look, []).append((call, index, mean))
+
+
+class Guard:
+    """Judges by a detector, or where a ticket says so by that of another alpha."""
+
+    def __init__(
+        self, detector: Detector, others: Mapping[float, Detector], pool: SafePool, tell: Tell
+    ) -> None:
+        self.judge = Judge(detector)
+        self.looks = self.judge.looks
+        self._others = others
+        self._pool = pool
+        self._tell = tell
+        self._calls: dict[str, _Call] = {}
+        self._ended: OrderedDict[str, _Call] = OrderedDict()
+        # By the names that vLLM has for them.
+        self._flights: dict[str, _Flight] = {}
+
+    def begin(self, name: str, ids: Sequence[int], ticket: Ticket) -> None:
+        """vLLM runs a sequence from its next step on."""
+        if name in self._flights:
+            return
+        call = self._calls.get(ticket.call) or self._call(ticket)
+        looks: frozenset[Look] = self.looks & PROMPT_LOOKS
+        index = None
+        if not ticket.is_question:
+            child = _CHILD.match(name) if ticket.n > 1 else None
+            index = min(int(child[1]) if child else 0, ticket.n - 1)
+            call.n_left += 1
+        # Of several responses the first is judged at the prompt, for all of them.
+        looks = looks if ticket.is_question or (ticket.is_judged and index == 0) else frozenset()
+        run = Run(call.asks[index or 0])
+        starts = index is not None
+        row = Row.of(run, tuple(ids), looks, question=ticket.question, starts=starts)
+        self._flights[name] = _Flight(call, row, index)
+        try:
+            self._pool.watch(name, row, sums=starts and bool(self.looks - PROMPT_LOOKS))
+        except Exception as error:
+            self._break([self._flights[name]], error)
+
+    def _call(self, ticket: Ticket) -> _Call:
+        first = Ask((0,))
+        asks = (first, *(Ask((0,), first=first) for _ in range(1, ticket.n)))
+        judgements = tuple(ticket.judgement() for _ in asks)
+        for ask, judgement in zip(asks, judgements, strict=True):
+            if ticket.alpha is not None:
+                judgement.detector = self._others[ticket.alpha]
+            self.judge.watch(ask, judgement)
+        call = self._calls[ticket.call] = _Call(ticket.call, asks, judgements)
+        return call
+
+    def finish(self, name: str) -> None:
+        """vLLM runs a sequence no further."""
+        flight = self._flights.get(name)
+        if flight is None:
+            return
+        call = flight.call
+        if flight.index is not None:
+            if END in self.looks:
+                self.end(call.name, flight.index)
+            call.n_left -= 1
+        self._pool.forget(name)
+        del self._flights[name]
+        if not call.n_left and not any(each.call is call for each in self._flights.values()):
+            self._calls.pop(call.name, None)
+            if END in self.looks:
+                self._ended[call.name] = call
+                if len(self._ended) > _MOST_ENDED:
+                    self._ended.popitem(last=False)
+
+    def forget_step(self) -> None:
+        """A step begins: what the pool was given last is over."""
+        self._pool.parts, self._pool.error = (), None
+
+    def step(self) -> None:
+        """Take the looks that are due after what the pool has just been given."""
+        flights = [
+            (part, self._flights[part.name])
+            for part in self._pool.parts
+            if part.name in self._flights
+        ]
+        if self._pool.error is not None:
+            self._break([flight for _, flight in flights], self._pool.error)
+        due = _Due()
+        for part, flight in flights:
+            try:
+                self._add_due(due, part, flight)
+            except Exception as error:
+                self._break([flight], error)
+        self._take(due)
+
+    def _break(self, flights: Iterable[_Flight], error: Exception) -> None:
+        _log_failure(error)
+        for flight in flights:
+            flight.call.broken = type(error).__name__
+
+    def _add_due(self, due: _Due, part: Part, flight: _Flight) -> None:
+        """What is due of one that has run as far as the part goes, before its next token."""
+        n_tokens = part.stop - len(flight.row.ids) + 1
+        if n_tokens <= flight.n_looked:
+            return  # not all of its prompt yet, or again, after vLLM had put it aside
+        index, call = flight.index or 0, flight.call
+        first, flight.n_looked = not flight.n_looked, n_tokens
+        for look, span in flight.row.looks.items() if first else ():
+            if call.broken is None:
+                due.show(look, call, index, self._pool.means(part.name, span))
+            else:
+                due.failing.append((look, call, index, call.broken))
+        if flight.index is not None:
+            for look in looks_due(self.looks, n_tokens, finished=False):
+                self._add_running_mean(due, look, part.name, flight)
+
+    def _add_running_mean(self, due: _Due, look: Look, name: str, flight: _Flight) -> None:
+        call, index = flight.call, flight.index or 0
+        if call.broken is None:
+            try:
+                due.show(look, call, index, self._pool.running_means([name], [flight.n_looked])[0])
+                return
+            except Exception as error:
+                self._break([flight], error)
+        due.failing.append((look, call, index, call.broken))
+
+    def _take(self, due: _Due) -> None:
+        """Judge, and tell of all who were judged, once each."""
+        judged: dict[_Call, set[int]] = {}
+        for look in in_order(due.shown):
+            means = stack([mean for _, _, mean in due.shown[look]])
+            finite = means.isfinite().flatten(1).all(1).tolist()
+            asks = []
+            for is_finite, (call, index, _) in zip(finite, due.shown[look], strict=True):
+                if is_finite:
+                    asks.append(call.asks[index])
+                    judged.setdefault(call, set()).update(_affected(look, call, index))
+                else:
+                    due.failing.append((look, call, index, None))
+            if asks:
+                self._observe(look, asks, means[finite])
+        for look, call, index, error in due.failing:
+            self.judge.fail(look, call.asks[index], error)
+            judged.setdefault(call, set()).update(_affected(look, call, index))
+        for call, indices in judged.items():
+            self._tell_of(call, indices)
+
+    def _observe(self, look: Look, asks: Sequence[Ask], means: Tensor) -> None:
+        try:
+            self.judge.observe(look, asks, means)
+        except Exception as error:
+            _log_failure(error)
+            for ask in asks:
+                self.judge.fail(look, ask, type(error).__name__)
+
+    def _tell_of(self, call: _Call, indices: Iterable[int]) -> None:
+        said = {str(index): told(call.judgements[index]) for index in indices}
+        try:
+            self._tell({"call": call.name, "judged": said})
+        except Exception as error:
+            # Who waits for it waits in vain, and takes it for a failure.
+            _log_failure(error)
+
+    def ends(self, names: Sequence[str]) -> list[int]:
+        """Which of these responses are to end now, by their places."""
+        return [
+            place
+            for place, name in enumerate(names)
+            if (flight := self._flights.get(name)) is not None
+            and flight.index is not None
+            and flight.call.judgements[flight.index].ended
+        ]
+
+    def end(self, call_name: str, index: int) -> dict[str, Any] | None:
+        """Take the look at the end of a response, which vLLM runs no further, if that was not
+        done; what has been judged of it, None where nobody knows of it.
+        """
+        call = self._calls.get(call_name) or self._ended.get(call_name)
+        if call is None:
+            return None
+        judgement = call.judgements[index]
+        taken = any(look.look == END for look in judgement.looks)
+        if END in self.looks and not taken and not judgement.ended:
+            name = next(
+                (
+                    name
+                    for name, flight in self._flights.items()
+                    if flight.call is call and flight.index == index and flight.n_looked
+                ),
+                None,
+            )
+            if name is not None:
+                due = _Due()
+                self._add_running_mean(due, END, name, self._flights[name])
+                self._take(due)
+        return told(judgement)
+
+
+def _affected(look: Look, call: _Call, index: int) -> Iterable[int]:
+    """Whose judgements a look changes: what is judged of a prompt holds for all responses."""
+    return range(len(call.asks)) if look in PROMPT_LOOKS else (index,)
+
+
+def _log_failure(error: Exception) -> None:
+    # The message may quote tensors, so only its type and place are logged.
+    place = "".join(traceback.format_tb(error.__traceback__))
+    log.error("judging failed: %s\n%s", type(error).__name__, place)

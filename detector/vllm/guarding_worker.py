@@ -1,0 +1,100 @@
+"""vLLM's worker as its own server has it, guarded: `PoolingWorker`, which judges what it pools.
+
+It is told how by its server, in the environment of the process that vLLM makes for its engine.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from detector import artifact as artifacts
+from detector.errors import ArtifactMismatchError
+from detector.vllm.guarding import Guard, SafePool
+from detector.vllm.stopping import STOPS
+from detector.vllm.tickets import VARIABLE, Orders, Ticket
+from detector.vllm.worker import PoolingWorker
+
+NAME = f"{__name__}.GuardingWorker"
+"""What vLLM is told to make."""
+
+log = logging.getLogger(__name__)
+
+
+class GuardingWorker(PoolingWorker):
+    """Its `guard` judges. Draws are vLLM's own, seeds and all."""
+
+    guard: Guard
+    owns_seeds = False
+
+    def load_model(self, *, load_dummy_weights: bool = False) -> None:
+        """Raises what loading the artifact raises, and ArtifactMismatchError where its file has
+        become another since the server read it.
+        """
+        super().load_model(load_dummy_weights=load_dummy_weights)
+        orders = Orders(**json.loads(os.environ[VARIABLE]))
+        artifact = artifacts.load(Path(orders.artifact))
+        if artifact.id != orders.artifact_id:
+            raise ArtifactMismatchError(
+                f"artifact {orders.artifact!r} has changed from {orders.artifact_id} to "
+                f"{artifact.id} during the start: start again",
+                param="artifact",
+            )
+        n_seats, n_planes, width = self.pool.sums.shape
+        self.pool = SafePool(n_planes, width, n_seats, self.device)
+        detectors = {
+            alpha: artifact.detector.at(alpha, orders.guarantee).to(self.device)  # type: ignore[arg-type]
+            for alpha in {orders.alpha, *orders.alphas}
+        }
+        self.guard = Guard(detectors[orders.alpha], detectors, self.pool, _teller(orders.address))
+        self.before_draw = self._before_draw
+        STOPS.token = orders.stop_token
+
+    @torch.inference_mode()
+    def execute_model(self, scheduler_output: Any) -> Any:
+        self._begin(scheduler_output)
+        self.guard.forget_step()
+        output = super().execute_model(scheduler_output)
+        self.guard.step()
+        return output
+
+    def _begin(self, scheduled: Any) -> None:
+        for name in scheduled.finished_req_ids:
+            self.guard.finish(name)
+        for new in scheduled.scheduled_new_reqs:
+            params = new.sampling_params
+            ticket = None if params is None else Ticket.read(params.extra_args)
+            if ticket is not None:
+                self.guard.begin(new.req_id, new.prompt_token_ids or (), ticket)
+
+    def _before_draw(
+        self, names: list[str], logits: Tensor, generators: dict[int, torch.Generator]
+    ) -> None:
+        STOPS.rows = self.guard.ends(names)
+
+    def end_look(self, call: str, index: int) -> str:
+        """Called by the server: what has been judged of a response that has ended, as JSON."""
+        with torch.inference_mode():
+            return json.dumps(self.guard.end(call, index))
+
+
+def _teller(address: str) -> Any:
+    """Sends what it is given, and waits for nothing."""
+    import zmq
+
+    socket = zmq.Context.instance().socket(zmq.PUSH)
+    socket.setsockopt(zmq.SNDHWM, 0)
+    socket.setsockopt(zmq.LINGER, 0)
+    socket.connect(address)
+
+    def tell(said: Mapping[str, Any]) -> None:
+        socket.send(json.dumps(said).encode(), zmq.NOBLOCK)
+
+    return tell
