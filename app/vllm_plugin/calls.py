@@ -1,0 +1,160 @@
+"""The calls of vLLM's engine under way, and what its worker tells of them.
+
+A call is one prompt's responses. The worker tells on a socket what it has judged, before the
+tokens that come of the same step; here it is put into judgements like the worker's own, so that what
+a verdict leads to is worked out by the service's code.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+import logging
+import math
+import os
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from app.vllm_plugin.asking import Asked
+from detector.detector import Detector
+from detector.judge import Judgement
+from detector.trajectory import END, PROMPT_LOOKS, Look, in_order
+from detector.verdict import LookScore
+from detector.vllm.tickets import Ticket, fail, hear
+
+PATIENCE = 30.0
+"""Seconds that a verdict may come after the token that it is about, before it is given up."""
+
+_LOST = "VerdictLost"
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(eq=False)
+class Call:
+    """`judgements` are of its responses; `n_tokens` says how many each has by now."""
+
+    name: str
+    ticket: Ticket
+    detector: Detector
+    judgements: tuple[Judgement, ...]
+    n_tokens: list[int]
+    heard: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @property
+    def looks(self) -> frozenset[Look]:
+        return frozenset(fitted.look for fitted in self.detector.looks)
+
+    async def judged_at_prompt(self) -> None:
+        """Once its prompt is judged."""
+        await self._taken(0, self.looks & PROMPT_LOOKS)
+
+    async def judged_at_response(self, index: int) -> None:
+        """Once all looks are taken that the tokens so far come after, but for the one at the end."""
+        n_tokens = self.n_tokens[index]
+        later = {look for look in self.looks - PROMPT_LOOKS - {END} if look <= n_tokens}
+        if later:
+            await self._taken(index, later)
+
+    async def _taken(self, index: int, looks: Iterable[Look]) -> None:
+        """Once these looks are taken, or one that ends it; those that never are have failed."""
+        judgement = self.judgements[index]
+        try:
+            async with asyncio.timeout(PATIENCE):
+                while missing := set(looks) - {look.look for look in judgement.looks}:
+                    if judgement.ended:
+                        return
+                    self.heard.clear()
+                    await self.heard.wait()
+        except TimeoutError:
+            log.error("the worker has told nothing of a look: taken for a failure")
+            self.lose(index, missing)
+
+    def lose(self, index: int, looks: Iterable[Look]) -> None:
+        """Looks of which nothing was told, at a prompt of all its responses."""
+        for look in in_order(looks):
+            lost = [
+                LookScore(look, fitted.part.score_name, math.nan, math.nan, (), error=_LOST)
+                for fitted in self.detector.looks
+                if fitted.look == look
+            ]
+            everybody = self.judgements if look in PROMPT_LOOKS else (self.judgements[index],)
+            for judgement in everybody:
+                excluded = judgement.exclusions.at(look)
+                theirs = [LookScore(**{**vars(each), "excluded": excluded}) for each in lost]
+                fail(judgement, theirs, self.detector.alpha)
+
+
+class Calls:
+    """Those under way, by name. `end_look` asks the worker for a look at a response's end."""
+
+    def __init__(
+        self, detector: Detector, others: dict[float, Detector], end_look: Callable[..., Any]
+    ) -> None:
+        self.looks_at_prompt = frozenset(fitted.look for fitted in detector.looks) & PROMPT_LOOKS
+        self._detector = detector
+        self._others = others
+        self._end_look = end_look
+        self._calls: dict[str, Call] = {}
+        self._numbers = itertools.count()
+        self._listening: asyncio.Task[None] | None = None
+
+    def name(self) -> str:
+        """One that no other call has."""
+        return f"{os.getpid()}-{next(self._numbers)}"
+
+    def begin(self, ticket: Ticket, asked: Asked) -> Call:
+        detector = self._detector if asked.alpha is None else self._others[asked.alpha]
+        judgements = tuple(ticket.judgement() for _ in range(ticket.n))
+        for judgement in judgements:
+            judgement.detector = detector
+        call = Call(ticket.call, ticket, detector, judgements, [0] * ticket.n)
+        self._calls[call.name] = call
+        return call
+
+    def end(self, call: Call) -> None:
+        self._calls.pop(call.name, None)
+
+    async def look_at_end(self, call: Call, index: int) -> None:
+        """Have the last look at a response taken that has ended by itself."""
+        if END not in call.looks or call.judgements[index].ended:
+            return
+        try:
+            async with asyncio.timeout(PATIENCE):
+                (said, *_) = await self._end_look("end_look", args=(call.name, index))
+            if (read := json.loads(said)) is not None:
+                hear(call.judgements[index], read)
+        except Exception as error:
+            log.error("the worker did not take a look at the end: %s", type(error).__name__)
+        if END not in {look.look for look in call.judgements[index].looks}:
+            call.lose(index, {END})
+
+    def hear(self, message: bytes) -> None:
+        said = json.loads(message)
+        call = self._calls.get(said["call"])
+        if call is None:
+            return
+        for index, judged in said["judged"].items():
+            hear(call.judgements[int(index)], judged)
+        call.heard.set()
+
+    def listen(self, address: str) -> None:
+        """Hear what the worker tells, for as long as the loop runs."""
+        import zmq
+        import zmq.asyncio
+
+        socket = zmq.asyncio.Context.instance().socket(zmq.PULL)
+        socket.setsockopt(zmq.RCVHWM, 0)
+        socket.bind(address)
+
+        async def listen() -> None:
+            while True:
+                message = await socket.recv()
+                try:
+                    self.hear(message)
+                except Exception as error:
+                    log.error("the worker told what is no verdict: %s", type(error).__name__)
+
+        self._listening = asyncio.get_running_loop().create_task(listen())
