@@ -36,14 +36,8 @@ that ask for nothing.
 
 _UNGUARDED_TEXT = {**_UNGUARDED, "prompt_embeds": (None,), "suffix": (None, "")}
 _NOT_AS_CALIBRATED = "the prompt is not the calibrated rendering of a question"
-_OTHERWISE_DRAWN: dict[str, Any] = {
-    "min_p": 0.0,
-    "logit_bias": None,
-    "allowed_token_ids": None,
-    "bad_words": None,
-    "thinking_token_budget": None,
-}
-"""What else changes a draw of vLLM's, by the values that change nothing."""
+_OTHERWISE_DRAWN = ("min_p", "logit_bias", "allowed_token_ids", "bad_words")
+"""What else changes a draw of vLLM's, where it is anything at all."""
 
 
 class _Body(BaseModel):
@@ -220,7 +214,8 @@ class Asking:
 
 def sampling_of(params: Any) -> Sampling | None:
     """How vLLM draws by these, None for a way that is no `Sampling`."""
-    if any(getattr(params, name, off) not in (off, None) for name, off in _OTHERWISE_DRAWN.items()):
+    otherwise = any(getattr(params, name, None) for name in _OTHERWISE_DRAWN)
+    if otherwise or getattr(params, "thinking_token_budget", None) is not None:
         return None
     return Sampling.model_construct(
         temperature=params.temperature,

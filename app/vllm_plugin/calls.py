@@ -1,8 +1,8 @@
 """The calls of vLLM's engine under way, and what its worker tells of them.
 
 A call is one prompt's responses. The worker tells on a socket what it has judged, before the
-tokens that come of the same step; here it is put into judgements like the worker's own, so that what
-a verdict leads to is worked out by the service's code.
+tokens that come of the same step; here it is put into judgements like the worker's own, so that
+what a verdict leads to is worked out by the service's code.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Call:
         await self._taken(0, self.looks & PROMPT_LOOKS)
 
     async def judged_at_response(self, index: int) -> None:
-        """Once all looks are taken that the tokens so far come after, but for the one at the end."""
+        """Once all looks are taken that the tokens so far come after, but the one at the end."""
         n_tokens = self.n_tokens[index]
         later = {look for look in self.looks - PROMPT_LOOKS - {END} if look <= n_tokens}
         if later:

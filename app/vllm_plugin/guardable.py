@@ -21,7 +21,9 @@ class UnguardableError(TrajGuardError):
 
 
 def require_server(usage: Any, *, headless: bool, variables: Any) -> None:
-    """Raises UnguardableError where it is not `vllm serve` that starts, or not as can be guarded."""
+    """Raises UnguardableError where it is not `vllm serve` that starts, or with what reaches round
+    the guard.
+    """
     if getattr(usage, "value", None) != "OPENAI_API_SERVER" or headless:
         raise UnguardableError(
             "the plugin guards `vllm serve` alone, with its own HTTP server: leave 'trajguard' out "

@@ -12,8 +12,8 @@ from pydantic import ValidationError
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.asking.admission import MAX_BODY_BYTES
-from app.errors import error_body, internal_error, invalid_body, response_of
 from app.error_response import ErrorResponse
+from app.errors import error_body, internal_error, invalid_body, response_of
 from app.vllm_plugin.asking import Asked, Asking, ChatBody, TextBody
 from app.vllm_plugin.guarded import CURRENT, Request
 from app.vllm_plugin.starting import Started
@@ -82,9 +82,7 @@ class GuardMiddleware:
         if path in GUARDED:
             await self._answer(path, scope, receive, send)
         elif path.startswith(UNGUARDED):
-            message = (
-                f"{path} is not guarded, so it is not served here: ask {' or '.join(GUARDED)}"
-            )
+            message = f"{path} is not guarded, so it is not served here: ask {' or '.join(GUARDED)}"
             refused = ErrorResponse(404, error_body(404, message, None, "not_found"))
             await refused(scope, receive, send)
         else:
@@ -228,7 +226,9 @@ class _Sending:
     async def _begin(self, n_bytes: int | None) -> None:
         assert self._start is not None
         headers = [
-            (name, value) for name, value in self._start["headers"] if name.lower() != b"content-length"
+            (name, value)
+            for name, value in self._start["headers"]
+            if name.lower() != b"content-length"
         ]
         if n_bytes is not None:
             headers.append((b"content-length", str(n_bytes).encode()))

@@ -73,9 +73,7 @@ def started() -> Started:
     return _started[-1]
 
 
-def start(
-    arguments: Any, create: Callable[..., Any], usage: Any, *, headless: bool
-) -> Any:
+def start(arguments: Any, create: Callable[..., Any], usage: Any, *, headless: bool) -> Any:
     """The config of a guarded server, by vLLM's own `create`.
 
     Raises BadSettingError, UnguardableError, and what the service raises at its start where
@@ -119,9 +117,7 @@ def _start(settings: Settings, artifact: Any, config: Any) -> None:
     model = config.model_config
     dtype = str(model.dtype).removeprefix("torch.")
     checkpoint = load_checkpoint(model.model, dtype, device("cpu"))
-    guard = guard_of(
-        settings, artifact, checkpoint.identity, best_device(), judging=device("cpu")
-    )
+    guard = guard_of(settings, artifact, checkpoint.identity, best_device(), judging=device("cpu"))
     orders = Orders(
         artifact=str(settings.artifact.absolute()),
         artifact_id=guard.artifact_id,

@@ -1,4 +1,4 @@
-"""Verdicts and refusals in what vLLM's server has written: whole answers, and the chunks of streams.
+"""Verdicts and refusals in what vLLM's server has written: whole answers, and chunks of streams.
 
 What is said stands where TrajGuard's own service says it (docs/api.md); all else stays as vLLM
 wrote it.
@@ -183,9 +183,7 @@ class Writer:
 
     def _verdict(self, judgement: Judgement) -> dict[str, Any] | None:
         modes = self._request.asked.modes
-        verdict = chat_verdict(
-            judgement, modes, self._artifact_id, self._text, detail=self._detail
-        )
+        verdict = chat_verdict(judgement, modes, self._artifact_id, self._text, detail=self._detail)
         return None if verdict is None else verdict.model_dump()
 
 

@@ -19,12 +19,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from torch import Tensor, stack
+import torch
+from torch import Tensor
 
 from detector.backend import Ask
 from detector.detector import Detector
 from detector.engine.prefill import Row
 from detector.engine.run import Run
+from detector.errors import EngineError
 from detector.judge import Judge, Judgement
 from detector.trajectory import END, PROMPT_LOOKS, Look, in_order, looks_due
 from detector.vllm.pooling import Part, Pool
@@ -43,17 +45,26 @@ log = logging.getLogger(__name__)
 
 
 class SafePool(Pool):
-    """A pool that keeps what its last step was, and what it raised, in place of raising it."""
+    """A pool that keeps what its last step was, and what could not be pooled of it, in place of
+    failing it: `errors` by the names of requests, which it then forgets.
+    """
 
-    parts: Sequence[Part] = ()
-    error: Exception | None = None
+    def __init__(self, n_planes: int, width: int, n_seats: int, device: torch.device) -> None:
+        super().__init__(n_planes, width, n_seats, device)
+        self.parts: Sequence[Part] = ()
+        self.errors: dict[str, Exception] = {}
 
     def collect(self, parts: Iterable[Part], planes: Sequence[Tensor]) -> None:
-        self.parts, self.error = list(parts), None
+        self.parts = list(parts)
         try:
             super().collect(self.parts, planes)
         except Exception as error:
-            self.error = error
+            self.errors |= dict.fromkeys((part.name for part in self.parts), error)
+        for name in self.errors:
+            self.forget(name)
+
+    def unpooled(self, name: str, error: EngineError) -> None:
+        self.errors[name] = error
 
 
 @dataclass(eq=False)
@@ -111,7 +122,7 @@ class Guard:
         self._flights: dict[str, _Flight] = {}
 
     def begin(self, name: str, ids: Sequence[int], ticket: Ticket) -> None:
-        """vLLM runs a sequence from its next step on."""
+        """A sequence is run from vLLM's next step on."""
         if name in self._flights:
             return
         call = self._calls.get(ticket.call) or self._call(ticket)
@@ -130,7 +141,7 @@ class Guard:
         try:
             self._pool.watch(name, row, sums=starts and bool(self.looks - PROMPT_LOOKS))
         except Exception as error:
-            self._break([self._flights[name]], error)
+            self._break(self._flights[name], error)
 
     def _call(self, ticket: Ticket) -> _Call:
         first = Ask((0,))
@@ -144,7 +155,7 @@ class Guard:
         return call
 
     def finish(self, name: str) -> None:
-        """vLLM runs a sequence no further."""
+        """A sequence is run no further."""
         flight = self._flights.get(name)
         if flight is None:
             return
@@ -164,7 +175,8 @@ class Guard:
 
     def forget_step(self) -> None:
         """A step begins: what the pool was given last is over."""
-        self._pool.parts, self._pool.error = (), None
+        self._pool.parts = ()
+        self._pool.errors.clear()
 
     def step(self) -> None:
         """Take the looks that are due after what the pool has just been given."""
@@ -173,20 +185,20 @@ class Guard:
             for part in self._pool.parts
             if part.name in self._flights
         ]
-        if self._pool.error is not None:
-            self._break([flight for _, flight in flights], self._pool.error)
+        for part, flight in flights:
+            if (error := self._pool.errors.get(part.name)) is not None:
+                self._break(flight, error)
         due = _Due()
         for part, flight in flights:
             try:
                 self._add_due(due, part, flight)
             except Exception as error:
-                self._break([flight], error)
+                self._break(flight, error)
         self._take(due)
 
-    def _break(self, flights: Iterable[_Flight], error: Exception) -> None:
+    def _break(self, flight: _Flight, error: Exception) -> None:
         _log_failure(error)
-        for flight in flights:
-            flight.call.broken = type(error).__name__
+        flight.call.broken = type(error).__name__
 
     def _add_due(self, due: _Due, part: Part, flight: _Flight) -> None:
         """What is due of one that has run as far as the part goes, before its next token."""
@@ -211,14 +223,14 @@ class Guard:
                 due.show(look, call, index, self._pool.running_means([name], [flight.n_looked])[0])
                 return
             except Exception as error:
-                self._break([flight], error)
+                self._break(flight, error)
         due.failing.append((look, call, index, call.broken))
 
     def _take(self, due: _Due) -> None:
         """Judge, and tell of all who were judged, once each."""
         judged: dict[_Call, set[int]] = {}
         for look in in_order(due.shown):
-            means = stack([mean for _, _, mean in due.shown[look]])
+            means = torch.stack([mean for _, _, mean in due.shown[look]])
             finite = means.isfinite().flatten(1).all(1).tolist()
             asks = []
             for is_finite, (call, index, _) in zip(finite, due.shown[look], strict=True):

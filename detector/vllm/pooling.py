@@ -91,7 +91,10 @@ class Pool:
             pooled = self._pooled.get(part.name)
             if pooled is not None:
                 pooled.reached = part.stop
-                _sort(step, pooled, part)
+                try:
+                    _sort(step, pooled, part)
+                except EngineError as error:
+                    self.unpooled(part.name, error)
         if step.spans:
             self._add_spans(step.spans, planes)
         for pooled in step.begun:
@@ -100,6 +103,10 @@ class Pool:
             seats, rows = to_device(step.sums, self.sums.device).unbind(1)
             states = torch.stack([plane.index_select(0, rows) for plane in planes], dim=1)
             self.sums.index_add_(0, seats, states.float())
+
+    def unpooled(self, name: str, error: EngineError) -> None:
+        """A request's trajectory cannot be made. Here that fails the step."""
+        raise error
 
     def _add_spans(
         self, spans: Sequence[tuple[_Pooled, int, range, float]], planes: Sequence[Tensor]
