@@ -13,7 +13,8 @@ import json
 import logging
 import math
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -48,8 +49,8 @@ class Call:
         return frozenset(fitted.look for fitted in self.detector.looks)
 
     async def judged_at_prompt(self) -> None:
-        """Once its prompt is judged."""
-        await self._taken(0, self.looks & PROMPT_LOOKS)
+        """Once its prompt is judged, at all looks at once."""
+        await self._taken(0, self.looks & PROMPT_LOOKS, also_after_end=True)
 
     async def judged_at_response(self, index: int) -> None:
         """Once all looks are taken that the tokens so far come after, but the one at the end."""
@@ -58,13 +59,15 @@ class Call:
         if later:
             await self._taken(index, later)
 
-    async def _taken(self, index: int, looks: Iterable[Look]) -> None:
+    async def _taken(
+        self, index: int, looks: Iterable[Look], *, also_after_end: bool = False
+    ) -> None:
         """Once these looks are taken, or one that ends it; those that never are have failed."""
         judgement = self.judgements[index]
         try:
             async with asyncio.timeout(PATIENCE):
                 while missing := set(looks) - {look.look for look in judgement.looks}:
-                    if judgement.ended:
+                    if judgement.ended and not also_after_end:
                         return
                     self.heard.clear()
                     await self.heard.wait()
@@ -87,6 +90,22 @@ class Call:
                 fail(judgement, theirs, self.detector.alpha)
 
 
+@dataclass(eq=False)
+class Traced:
+    """What is told of a call of the self-test: trajectories by look, as they are told."""
+
+    trajectories: dict[Look, Any] = field(default_factory=dict)
+    heard: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def all_of(self, looks: Collection[Look]) -> dict[Look, Any]:
+        """Once all are there. Raises TimeoutError where they never come."""
+        async with asyncio.timeout(PATIENCE):
+            while not self.trajectories.keys() >= set(looks):
+                self.heard.clear()
+                await self.heard.wait()
+        return self.trajectories
+
+
 class Calls:
     """Those under way, by name. `end_look` asks the worker for a look at a response's end."""
 
@@ -98,12 +117,26 @@ class Calls:
         self._others = others
         self._end_look = end_look
         self._calls: dict[str, Call] = {}
+        self._traced: dict[str, Traced] = {}
         self._numbers = itertools.count()
         self._listening: asyncio.Task[None] | None = None
 
     def name(self) -> str:
         """One that no other call has."""
         return f"{os.getpid()}-{next(self._numbers)}"
+
+    @contextmanager
+    def traced(self, name: str) -> Iterator[Traced]:
+        """What is told of a call that is traced, for a while."""
+        self._traced[name] = Traced()
+        try:
+            yield self._traced[name]
+        finally:
+            del self._traced[name]
+
+    async def trace_end(self, name: str) -> None:
+        """Have the last look at one taken that is traced."""
+        await self._end_look("end_look", args=(name, 0))
 
     def begin(self, ticket: Ticket, asked: Asked) -> Call:
         detector = self._detector if asked.alpha is None else self._others[asked.alpha]
@@ -133,6 +166,11 @@ class Calls:
 
     def hear(self, message: bytes) -> None:
         said = json.loads(message)
+        if (trajectory := said.get("trajectory")) is not None:
+            if (traced := self._traced.get(said["call"])) is not None:
+                traced.trajectories[said["look"]] = trajectory
+                traced.heard.set()
+            return
         call = self._calls.get(said["call"])
         if call is None:
             return

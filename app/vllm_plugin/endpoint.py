@@ -8,6 +8,8 @@ of the second.
 from __future__ import annotations
 
 import logging
+import sys
+from functools import partial
 from typing import Any
 
 from app.asking.admission import Admission
@@ -16,7 +18,9 @@ from app.vllm_plugin.calls import Calls
 from app.vllm_plugin.guarded import GuardedEngine
 from app.vllm_plugin.metrics import PluginMetrics
 from app.vllm_plugin.middleware import Answering, GuardMiddleware
-from app.vllm_plugin.starting import Started, started
+from app.vllm_plugin.self_testing import self_test
+from app.vllm_plugin.starting import Started, started, take_checkpoint
+from detector.errors import TrajGuardError
 
 log = logging.getLogger("vllm.trajguard")
 
@@ -46,9 +50,11 @@ class Endpoint:
             guarded.guard.detector, dict(guarded.guard.others), engine_client.collective_rpc
         )
         calls.listen(guarded.orders.address)
+        generate = partial(guarded.generate, engine_client)
+        await _test(generate, calls, engine_client.vllm_config.scheduler_config)
         engine = GuardedEngine(
             engine_client,
-            lambda *given, **named: guarded.generate(engine_client, *given, **named),
+            generate,
             asking,
             calls,
             guarded.orders.stop_token,
@@ -57,6 +63,15 @@ class Endpoint:
         engine_client.generate = engine.generate
         self._answering.begin(guarded, asking)
         _tell(guarded)
+
+
+async def _test(generate: Any, calls: Calls, scheduling: Any) -> None:
+    try:
+        await self_test(
+            take_checkpoint(), generate, calls, looks_at_end=not scheduling.async_scheduling
+        )
+    except TrajGuardError as error:
+        sys.exit(f"trajguard: not started [{error.code}]: {error.message}")
 
 
 def _tell(guarded: Started) -> None:

@@ -55,11 +55,12 @@ class Started:
     settings: Settings
     guard: Guard
     orders: Orders
-    checkpoint: Checkpoint
     generate: Callable[..., Any]
 
 
 _started: list[Started] = []
+_loaded: list[Checkpoint] = []
+"""The model as transformers loaded it, until the self-test is over."""
 
 
 def started() -> Started:
@@ -71,6 +72,11 @@ def started() -> Started:
             param="VLLM_PLUGINS",
         )
     return _started[-1]
+
+
+def take_checkpoint() -> Checkpoint:
+    """The model beside which vLLM's is tested, which is forgotten here."""
+    return _loaded.pop()
 
 
 def start(arguments: Any, create: Callable[..., Any], usage: Any, *, headless: bool) -> Any:
@@ -128,7 +134,8 @@ def _start(settings: Settings, artifact: Any, config: Any) -> None:
         stop_token=stop_token(checkpoint, model.get_vocab_size()),
     )
     os.environ[VARIABLE] = json.dumps(asdict(orders))
-    _started.append(Started(settings, guard, orders, checkpoint, AsyncLLM.generate))
+    _started.append(Started(settings, guard, orders, AsyncLLM.generate))
+    _loaded.append(checkpoint)
     AsyncLLM.generate = _unguarded
 
 

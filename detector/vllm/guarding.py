@@ -30,16 +30,20 @@ from detector.errors import EngineError
 from detector.judge import Judge, Judgement
 from detector.trajectory import END, PROMPT_LOOKS, Look, in_order, looks_due
 from detector.vllm.pooling import Part, Pool
-from detector.vllm.tickets import Ticket, told
+from detector.vllm.tickets import TRACED, Ticket, told, told_trajectory
 
 Tell = Callable[[Mapping[str, Any]], object]
-"""Told what has been judged of a call: its name, and by response what `told` says."""
+"""Told what has been judged of a call: its name, and by response what `told` says; of one that is
+traced its name, a look and the trajectory there.
+"""
 
 _CHILD = re.compile(r"(\d+)_")
 """How vLLM begins the names of several responses to one prompt."""
 
-_MOST_ENDED = 1024
-"""Calls that are kept after their responses have ended, until somebody asks how."""
+_MOST_IDLE = 1024
+"""Calls that are kept while nothing of them is run: before their responses begin, after which
+their question has been judged, and after these have ended, until somebody asks how.
+"""
 
 log = logging.getLogger(__name__)
 
@@ -70,14 +74,24 @@ class SafePool(Pool):
 @dataclass(eq=False)
 class _Call:
     """Responses to one prompt, and what has been judged of each. `broken` names what was raised
-    where their trajectories were to be made: from there on they cannot be judged.
+    where their trajectories were to be made: from there on they cannot be judged. It is looked at
+    at `looks`, and `traced` is one of the self-test.
     """
 
     name: str
+    looks: frozenset[Look]
+    traced: bool
     asks: tuple[Ask, ...]
     judgements: tuple[Judgement, ...]
     broken: str | None = None
-    n_left: int = 0
+    n_flying: int = 0
+    n_ended: int = 0
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nobody will ask of it any more."""
+        ended = self.n_ended == len(self.asks)
+        return not self.n_flying and (self.traced or (ended and END not in self.looks))
 
 
 @dataclass(eq=False)
@@ -116,8 +130,7 @@ class Guard:
         self._others = others
         self._pool = pool
         self._tell = tell
-        self._calls: dict[str, _Call] = {}
-        self._ended: OrderedDict[str, _Call] = OrderedDict()
+        self._calls: OrderedDict[str, _Call] = OrderedDict()
         # By the names that vLLM has for them.
         self._flights: dict[str, _Flight] = {}
 
@@ -126,20 +139,24 @@ class Guard:
         if name in self._flights:
             return
         call = self._calls.get(ticket.call) or self._call(ticket)
-        looks: frozenset[Look] = self.looks & PROMPT_LOOKS
+        looks = call.looks & PROMPT_LOOKS
         index = None
         if not ticket.is_question:
             child = _CHILD.match(name) if ticket.n > 1 else None
             index = min(int(child[1]) if child else 0, ticket.n - 1)
-            call.n_left += 1
+        call.n_flying += 1
         # Of several responses the first is judged at the prompt, for all of them.
         looks = looks if ticket.is_question or (ticket.is_judged and index == 0) else frozenset()
         run = Run(call.asks[index or 0])
         starts = index is not None
-        row = Row.of(run, tuple(ids), looks, question=ticket.question, starts=starts)
+        n_prompt = len(ids) - ticket.n_response
+        prompt, response = tuple(ids[:n_prompt]), tuple(ids[n_prompt:])
+        if response:
+            looks = call.looks
+        row = Row.of(run, prompt, looks, question=ticket.question, response=response, starts=starts)
         self._flights[name] = _Flight(call, row, index)
         try:
-            self._pool.watch(name, row, sums=starts and bool(self.looks - PROMPT_LOOKS))
+            self._pool.watch(name, row, sums=starts and bool(call.looks - PROMPT_LOOKS))
         except Exception as error:
             self._break(self._flights[name], error)
 
@@ -151,7 +168,14 @@ class Guard:
             if ticket.alpha is not None:
                 judgement.detector = self._others[ticket.alpha]
             self.judge.watch(ask, judgement)
-        call = self._calls[ticket.call] = _Call(ticket.call, asks, judgements)
+        looks = TRACED if ticket.traced else self.looks
+        call = _Call(ticket.call, looks, ticket.traced, asks, judgements)
+        self._calls[ticket.call] = call
+        if len(self._calls) > _MOST_IDLE:
+            idle = (each for each in self._calls.values() if not each.n_flying)
+            oldest = next(idle, call)
+            if oldest is not call:
+                del self._calls[oldest.name]
         return call
 
     def finish(self, name: str) -> None:
@@ -161,17 +185,14 @@ class Guard:
             return
         call = flight.call
         if flight.index is not None:
-            if END in self.looks:
+            if END in call.looks:
                 self.end(call.name, flight.index)
-            call.n_left -= 1
+            call.n_ended += 1
+        call.n_flying -= 1
         self._pool.forget(name)
         del self._flights[name]
-        if not call.n_left and not any(each.call is call for each in self._flights.values()):
-            self._calls.pop(call.name, None)
-            if END in self.looks:
-                self._ended[call.name] = call
-                if len(self._ended) > _MOST_ENDED:
-                    self._ended.popitem(last=False)
+        if call.is_over:
+            del self._calls[call.name]
 
     def forget_step(self) -> None:
         """A step begins: what the pool was given last is over."""
@@ -213,7 +234,7 @@ class Guard:
             else:
                 due.failing.append((look, call, index, call.broken))
         if flight.index is not None:
-            for look in looks_due(self.looks, n_tokens, finished=False):
+            for look in looks_due(call.looks, n_tokens, finished=False):
                 self._add_running_mean(due, look, part.name, flight)
 
     def _add_running_mean(self, due: _Due, look: Look, name: str, flight: _Flight) -> None:
@@ -230,10 +251,13 @@ class Guard:
         """Judge, and tell of all who were judged, once each."""
         judged: dict[_Call, set[int]] = {}
         for look in in_order(due.shown):
-            means = torch.stack([mean for _, _, mean in due.shown[look]])
+            shown = [each for each in due.shown[look] if not self._trace(look, *each)]
+            if not shown:
+                continue
+            means = torch.stack([mean for _, _, mean in shown])
             finite = means.isfinite().flatten(1).all(1).tolist()
             asks = []
-            for is_finite, (call, index, _) in zip(finite, due.shown[look], strict=True):
+            for is_finite, (call, index, _) in zip(finite, shown, strict=True):
                 if is_finite:
                     asks.append(call.asks[index])
                     judged.setdefault(call, set()).update(_affected(look, call, index))
@@ -246,6 +270,12 @@ class Guard:
             judged.setdefault(call, set()).update(_affected(look, call, index))
         for call, indices in judged.items():
             self._tell_of(call, indices)
+
+    def _trace(self, look: Look, call: _Call, index: int, mean: Tensor) -> bool:
+        """Tell of a trajectory that is traced; whether it is."""
+        if call.traced:
+            self._tell({"call": call.name, "look": look, "trajectory": told_trajectory(mean)})
+        return call.traced
 
     def _observe(self, look: Look, asks: Sequence[Ask], means: Tensor) -> None:
         try:
@@ -277,12 +307,12 @@ class Guard:
         """Take the look at the end of a response, which vLLM runs no further, if that was not
         done; what has been judged of it, None where nobody knows of it.
         """
-        call = self._calls.get(call_name) or self._ended.get(call_name)
+        call = self._calls.get(call_name)
         if call is None:
             return None
         judgement = call.judgements[index]
         taken = any(look.look == END for look in judgement.looks)
-        if END in self.looks and not taken and not judgement.ended:
+        if END in call.looks and not taken and not judgement.ended:
             name = next(
                 (
                     name

@@ -6,20 +6,28 @@ what has been judged. Both are plain values that JSON can hold. This file knows 
 
 from __future__ import annotations
 
+import base64
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from detector.judge import Exclusions, Judgement
-from detector.trajectory import stage
+from detector.trajectory import END, PROMPT, PROMPT_MEAN, QUESTION, stage
 from detector.verdict import LookScore, Verdict
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 KEY = "trajguard"
 """Where a request of vLLM's carries its ticket, among its further arguments (`extra_args`)."""
 
 VARIABLE = "_TRAJGUARD_VLLM"
 """The environment variable by which a server tells its worker how to judge, as JSON."""
+
+
+TRACED = frozenset({QUESTION, PROMPT_MEAN, PROMPT, 2, END})
+"""The looks of the self-test."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +53,9 @@ class Ticket:
     It `is_question` where it is the question as it is judged, of which nothing is generated;
     otherwise it is a response with its prompt, and `is_judged` says whether that prompt is what
     is judged. `question` are the positions of the question in what is judged.
+
+    What is `traced` is not judged: its trajectories are told as they are, at the looks of the
+    self-test. The last `n_response` tokens of such a prompt are a response that is given.
     """
 
     call: str
@@ -57,6 +68,8 @@ class Ticket:
     refuses: tuple[str, ...] = ()
     fails_closed: tuple[str, ...] = ()
     alpha: float | None = None
+    traced: bool = False
+    n_response: int = 0
 
     @classmethod
     def read(cls, arguments: Mapping[str, Any] | None) -> Ticket | None:
@@ -79,6 +92,19 @@ class Ticket:
             frozenset(self.refuses),
             frozenset(self.fails_closed),
         )
+
+
+def told_trajectory(trajectory: Tensor) -> dict[str, Any]:
+    """A mean (L + 1, d), in float32."""
+    content = trajectory.float().cpu().contiguous().numpy().tobytes()
+    return {"shape": list(trajectory.shape), "content": base64.b64encode(content).decode()}
+
+
+def read_trajectory(said: Mapping[str, Any]) -> Tensor:
+    import torch
+
+    content = bytearray(base64.b64decode(said["content"]))
+    return torch.frombuffer(content, dtype=torch.float32).reshape(said["shape"])
 
 
 def told(judgement: Judgement) -> dict[str, Any]:

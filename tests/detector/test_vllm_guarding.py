@@ -15,10 +15,10 @@ from detector.detector import Detector
 from detector.fitted_look import Part as LookPart
 from detector.judge import Judgement
 from detector.planes import Planes
-from detector.trajectory import END, PROMPT, PROMPT_MEAN, Look
+from detector.trajectory import END, PROMPT, PROMPT_MEAN, QUESTION, Look
 from detector.vllm.guarding import Guard, SafePool
 from detector.vllm.pooling import Part
-from detector.vllm.tickets import KEY, Ticket, hear
+from detector.vllm.tickets import KEY, Ticket, hear, read_trajectory
 
 N_PLANES, WIDTH = 3, 4
 LOOKS: tuple[Look, ...] = (PROMPT, PROMPT_MEAN, 2, END)
@@ -257,7 +257,20 @@ def test_scoring_that_raises_fails_its_requests_and_no_step(
     assert verdict.failures[0].error == "RuntimeError"
 
 
-def test_nobody_is_remembered_for_ever() -> None:
+def test_a_question_s_verdict_waits_for_its_response(worker: Worker) -> None:
+    """Which is run when its question has long been let go."""
+    worker.guard.begin("q", (9,), replace(RESPONSE, is_question=True))
+    worker.step(("q", 0, [FAR]))
+    worker.guard.finish("q")
+    worker.step()
+    worker.guard.begin("r", (1,), replace(RESPONSE, is_judged=False))
+    worker.step(("r", 0, [0.1]))
+    assert worker.guard.ends(["r"]) == [0]
+
+
+def test_nobody_is_remembered_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who has ended is forgotten, and of those whose response never comes the oldest."""
+    monkeypatch.setattr("detector.vllm.guarding._MOST_IDLE", 5)
     worker = Worker.of(fitted((PROMPT,)))
     for number in range(20):
         name = str(number)
@@ -265,5 +278,37 @@ def test_nobody_is_remembered_for_ever() -> None:
         worker.step((name, 0, [0.1]))
         worker.guard.finish(name)
     assert not worker.guard._calls
-    assert not worker.guard._flights
-    assert not worker.guard._ended
+    worker.guard.begin("running", (1,), replace(RESPONSE, call="running"))
+    for number in range(20):
+        name = f"left-{number}"
+        worker.guard.begin(name, (1,), replace(RESPONSE, call=name, is_question=True))
+        worker.guard.finish(name)
+    assert len(worker.guard._calls) == 5
+    assert "running" in worker.guard._calls
+    assert list(worker.guard._flights) == ["running"]
+
+
+def test_what_is_traced_is_told_as_it_is_and_not_judged(worker: Worker) -> None:
+    """A response that is given is read with its prompt; one that is not comes step by step."""
+    read = replace(RESPONSE, is_question=True, question=(0, 2), traced=True, n_response=2)
+    worker.guard.begin("read", (1, 2, 3, 4), read)
+    drawn = replace(RESPONSE, call="drawn", traced=True)
+    worker.guard.begin("drawn", (1,), drawn)
+    worker.step(("read", 0, [0.1, 0.3, 0.5, 0.7]), ("drawn", 0, [0.2]))
+    worker.step(("drawn", 1, [FAR]))
+    worker.guard.end("drawn", 0)
+    assert worker.guard.ends(["read", "drawn"]) == []
+    means: dict[str, dict[Look, float]] = {"call": {}, "drawn": {}}
+    for said in worker.said:
+        trajectory = read_trajectory(said["trajectory"])
+        assert trajectory.shape == (N_PLANES, WIDTH)
+        means[said["call"]][said["look"]] = trajectory.mean().item()
+    assert means["call"] == pytest.approx(
+        {QUESTION: 0.2, PROMPT_MEAN: 0.2, PROMPT: 0.3, 2: 0.4, END: 0.4}
+    )
+    middle = (0.2 + FAR) / 2
+    expected = {QUESTION: 0.2, PROMPT_MEAN: 0.2, PROMPT: 0.2, 2: middle, END: middle}
+    assert means["drawn"] == pytest.approx(expected)
+    for name in ("read", "drawn"):
+        worker.guard.finish(name)
+    assert not worker.guard._calls

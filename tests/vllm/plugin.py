@@ -9,7 +9,8 @@ import sys
 import tempfile
 import threading
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -56,29 +57,26 @@ def served(
             stderr=subprocess.STDOUT,
             text=True,
         )
+        log: deque[str] = deque(maxlen=60)
         try:
-            _wait(server)
+            _wait(server, log)
             yield Server(f"http://127.0.0.1:{port}", server.pid)
+            if server.poll() is not None:
+                raise RuntimeError("it has ended:\n" + "".join(log))
         finally:
             server.terminate()
             server.wait(timeout=60)
 
 
-def _wait(server: subprocess.Popen[str]) -> None:
-    """Until it has started; from then on what it writes is read and dropped."""
+def _wait(server: subprocess.Popen[str], log: deque[str]) -> None:
+    """Until it has started; from then on what it writes is kept for a while."""
     assert server.stdout is not None
-    lines: list[str] = []
     for line in server.stdout:
-        lines.append(line)
+        log.append(line)
         if _STARTED in line:
-            threading.Thread(target=_drop, args=(server.stdout,), daemon=True).start()
+            threading.Thread(target=log.extend, args=(server.stdout,), daemon=True).start()
             return
-    raise RuntimeError("".join(lines[-40:]))
-
-
-def _drop(lines: Sequence[str]) -> None:
-    for _ in lines:
-        pass
+    raise RuntimeError("".join(log))
 
 
 def _environment(folder: Path) -> dict[str, str]:
