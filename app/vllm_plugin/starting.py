@@ -39,9 +39,6 @@ APPLYING = frozenset(
 )
 """The settings of the service that mean the same here."""
 
-_ENVIRONMENT = {
-    "VLLM_USE_V2_MODEL_RUNNER": "0",  # whose steps are laid out as the worker reads them
-}
 _TO_BE_TAKEN = ("reserved", "unused", "extra")
 """What special tokens are called that stand for nothing."""
 
@@ -94,14 +91,12 @@ def start(arguments: Any, create: Callable[..., Any], usage: Any, *, headless: b
     artifact = artifacts.load(settings.artifact)
     require_server(usage, headless=headless, variables=vllm.envs)
     require_arguments(arguments)
-    os.environ.update(_ENVIRONMENT)
     if arguments.model == DEFAULT_MODEL:
         arguments.model = source_of(DEFAULT_MODEL)
     from detector.vllm.guarding_worker import NAME as WORKER
-    from detector.vllm.stopping import NAME as PROCESSOR
+    from detector.vllm.stopping import name_of
 
     arguments.worker_cls = WORKER
-    arguments.logits_processors = [*(arguments.logits_processors or ()), PROCESSOR]
     # A part of the name under which vLLM keeps what it has compiled.
     arguments.additional_config = {
         **(arguments.additional_config or {}),
@@ -110,6 +105,9 @@ def start(arguments: Any, create: Callable[..., Any], usage: Any, *, headless: b
     config = create(arguments, usage, headless)
     looks = {fitted.look for fitted in artifact.detector.looks}
     require_guardable(config, looks)
+    processor = name_of(is_v2=config.use_v2_model_runner)
+    theirs = config.model_config.logits_processors or ()
+    config.model_config.logits_processors = [*theirs, processor]
     _start(settings, artifact, config)
     return config
 

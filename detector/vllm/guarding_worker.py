@@ -32,7 +32,6 @@ class GuardingWorker(PoolingWorker):
     """Its `guard` judges. Draws are vLLM's own, seeds and all."""
 
     guard: Guard
-    owns_seeds = False
 
     def load_model(self, *, load_dummy_weights: bool = False) -> None:
         """Raises what loading the artifact raises, and ArtifactMismatchError where its file has
@@ -47,6 +46,7 @@ class GuardingWorker(PoolingWorker):
                 f"{artifact.id} during the start: start again",
                 param="artifact",
             )
+        self.runner.keeps_generators = True
         n_seats, n_planes, width = self.pool.sums.shape
         self.pool = SafePool(n_planes, width, n_seats, self.device)
         detectors = {
@@ -75,7 +75,7 @@ class GuardingWorker(PoolingWorker):
                 self.guard.begin(new.req_id, new.prompt_token_ids or (), ticket)
 
     def _before_draw(
-        self, names: list[str], logits: Tensor, generators: dict[int, torch.Generator]
+        self, names: list[str], logits: Tensor, generators: dict[int, torch.Generator] | None
     ) -> None:
         STOPS.rows = self.guard.ends(names)
 

@@ -17,9 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from vllm.v1.sample.logits_processor import LogitsProcessor
-
-NAME = f"{__name__}:StopProcessor"
-"""What vLLM is told to make."""
+from vllm.v1.worker.gpu.sample.logits_processor import LogitsProcessor as SecondProcessor
 
 
 @dataclass
@@ -36,9 +34,24 @@ STOPS = Stops()
 """Of this process, which has one worker."""
 
 
-class StopProcessor(LogitsProcessor):  # type: ignore[misc]
-    """Of vLLM's first model runner."""
+def name_of(*, is_v2: bool) -> str:
+    """What vLLM is told to make for its first model runner, or for its second."""
+    return f"{__name__}:{(StopProcessorV2 if is_v2 else StopProcessor).__name__}"
 
+
+def stop(logits: Tensor) -> Tensor:
+    """Leave those who are to end one token, and it to nobody else; in place."""
+    if STOPS.token is None:
+        return logits
+    logits[:, STOPS.token] = -torch.inf
+    if STOPS.rows:
+        rows = torch.tensor(STOPS.rows, device=logits.device)
+        logits[rows] = -torch.inf
+        logits[rows, STOPS.token] = 0.0
+    return logits
+
+
+class StopProcessor(LogitsProcessor):  # type: ignore[misc]
     def __init__(self, config: Any, device: torch.device, is_pin_memory: bool) -> None:
         pass
 
@@ -49,11 +62,9 @@ class StopProcessor(LogitsProcessor):  # type: ignore[misc]
         pass
 
     def apply(self, logits: Tensor) -> Tensor:
-        if STOPS.token is None:
-            return logits
-        logits[:, STOPS.token] = -torch.inf
-        if STOPS.rows:
-            rows = torch.tensor(STOPS.rows, device=logits.device)
-            logits[rows] = -torch.inf
-            logits[rows, STOPS.token] = 0.0
-        return logits
+        return stop(logits)
+
+
+class StopProcessorV2(SecondProcessor):  # type: ignore[misc]
+    def apply(self, logits: Tensor, ctx: Any) -> Tensor:
+        return stop(logits)

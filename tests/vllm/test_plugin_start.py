@@ -13,6 +13,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 from vllm import AsyncEngineArgs, SamplingParams
 from vllm.engine.arg_utils import EngineArgs
 from vllm.usage.usage_lib import UsageContext
@@ -27,6 +28,7 @@ from detector.artifact import Artifact
 from detector.backend import Sampling
 from detector.errors import ArtifactMismatchError
 from detector.trajectory import END, PROMPT
+from detector.vllm.stopping import StopProcessor, StopProcessorV2, Stops, name_of
 from detector.vllm.tickets import VARIABLE
 from tests.vllm.opening import guarded, saved, tiny
 
@@ -223,6 +225,26 @@ def test_the_token_that_ends_a_response_is_one_that_none_has() -> None:
     assert stop_token(checkpoint, len(checkpoint.tokenizer)) == named
     with pytest.raises(UnguardableError):
         stop_token(tiny(), 257)
+
+
+@pytest.mark.parametrize("is_v2", [False, True])
+def test_who_is_to_end_has_one_token_left_and_nobody_else_has_it(
+    monkeypatch: pytest.MonkeyPatch, is_v2: bool
+) -> None:
+    """With either of vLLM's model runners."""
+    assert name_of(is_v2=is_v2).endswith("V2") == is_v2
+    logits = torch.zeros(3, 5)
+
+    def applied() -> torch.Tensor:
+        if is_v2:
+            return StopProcessorV2(None, None).apply(logits.clone(), None)
+        return StopProcessor(None, torch.device("cpu"), False).apply(logits.clone())
+
+    assert torch.equal(applied(), logits)
+    monkeypatch.setattr("detector.vllm.stopping.STOPS", Stops(token=4, rows=[1]))
+    masked = applied()
+    assert masked.softmax(-1)[1].tolist() == [0, 0, 0, 0, 1]
+    assert masked.softmax(-1)[0].tolist() == [0.25, 0.25, 0.25, 0.25, 0]
 
 
 def test_nobody_is_guarded_who_does_not_ask_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
