@@ -16,14 +16,16 @@ import os
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from app.vllm_plugin.asking import Asked
-from detector.detector import Detector
 from detector.judge import Judgement
 from detector.trajectory import END, PROMPT_LOOKS, Look, in_order
 from detector.verdict import LookScore
 from detector.vllm.tickets import Ticket, fail, hear
+
+if TYPE_CHECKING:
+    from detector.detector import Detector
 
 PATIENCE = 30.0
 """Seconds that a verdict may come after the token that it is about, before it is given up."""

@@ -16,7 +16,6 @@ import re
 import traceback
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -26,11 +25,11 @@ from detector.backend import Ask
 from detector.detector import Detector
 from detector.engine.prefill import Row
 from detector.engine.run import Run
-from detector.errors import EngineError
-from detector.judge import Judge, Judgement
+from detector.judge import Judge
 from detector.trajectory import END, PROMPT_LOOKS, Look, in_order, looks_due
-from detector.vllm.pooling import Part, Pool
+from detector.vllm.pooling import Part
 from detector.vllm.tickets import TRACED, Ticket, told, told_trajectory
+from detector.vllm.watched import Call, Due, Flight, SafePool
 
 Tell = Callable[[Mapping[str, Any]], object]
 """Told what has been judged of a call: its name, and by response what `told` says; of one that is
@@ -48,77 +47,6 @@ their question has been judged, and after these have ended, until somebody asks 
 log = logging.getLogger(__name__)
 
 
-class SafePool(Pool):
-    """A pool that keeps what its last step was, and what could not be pooled of it, in place of
-    failing it: `errors` by the names of requests, which it then forgets.
-    """
-
-    def __init__(self, n_planes: int, width: int, n_seats: int, device: torch.device) -> None:
-        super().__init__(n_planes, width, n_seats, device)
-        self.parts: Sequence[Part] = ()
-        self.errors: dict[str, Exception] = {}
-
-    def collect(self, parts: Iterable[Part], planes: Sequence[Tensor]) -> None:
-        self.parts = list(parts)
-        try:
-            super().collect(self.parts, planes)
-        except Exception as error:
-            self.errors |= dict.fromkeys((part.name for part in self.parts), error)
-        for name in self.errors:
-            self.forget(name)
-
-    def unpooled(self, name: str, error: EngineError) -> None:
-        self.errors[name] = error
-
-
-@dataclass(eq=False)
-class _Call:
-    """Responses to one prompt, and what has been judged of each. `broken` names what was raised
-    where their trajectories were to be made: from there on they cannot be judged. It is looked at
-    at `looks`, and `traced` is one of the self-test.
-    """
-
-    name: str
-    looks: frozenset[Look]
-    traced: bool
-    asks: tuple[Ask, ...]
-    judgements: tuple[Judgement, ...]
-    broken: str | None = None
-    n_flying: int = 0
-    n_ended: int = 0
-
-    @property
-    def is_over(self) -> bool:
-        """Whether nobody will ask of it any more."""
-        ended = self.n_ended == len(self.asks)
-        return not self.n_flying and (self.traced or (ended and END not in self.looks))
-
-
-@dataclass(eq=False)
-class _Flight:
-    """A sequence that vLLM runs for a call: response `index`, or its question where that is None.
-    Its looks were taken at `n_looked` tokens and before.
-    """
-
-    call: _Call
-    row: Row
-    index: int | None
-    n_looked: int = 0
-
-
-@dataclass
-class _Due:
-    """The looks of one step: whose, and at what mean. What nothing can be shown of is `failing`, by
-    the name of what was raised, or None where it is not finite.
-    """
-
-    shown: dict[Look, list[tuple[_Call, int, Tensor]]] = field(default_factory=dict)
-    failing: list[tuple[Look, _Call, int, str | None]] = field(default_factory=list)
-
-    def show(self, look: Look, call: _Call, index: int, mean: Tensor) -> None:
-        self.shown.setdefault(look, []).append((call, index, mean))
-
-
 class Guard:
     """Judges by a detector, or where a ticket says so by that of another alpha."""
 
@@ -130,9 +58,9 @@ class Guard:
         self._others = others
         self._pool = pool
         self._tell = tell
-        self._calls: OrderedDict[str, _Call] = OrderedDict()
+        self._calls: OrderedDict[str, Call] = OrderedDict()
         # By the names that vLLM has for them.
-        self._flights: dict[str, _Flight] = {}
+        self._flights: dict[str, Flight] = {}
 
     def begin(self, name: str, ids: Sequence[int], ticket: Ticket) -> None:
         """A sequence is run from vLLM's next step on."""
@@ -154,13 +82,13 @@ class Guard:
         if response:
             looks = call.looks
         row = Row.of(run, prompt, looks, question=ticket.question, response=response, starts=starts)
-        self._flights[name] = _Flight(call, row, index)
+        self._flights[name] = Flight(call, row, index)
         try:
             self._pool.watch(name, row, sums=starts and bool(call.looks - PROMPT_LOOKS))
         except Exception as error:
             self._break(self._flights[name], error)
 
-    def _call(self, ticket: Ticket) -> _Call:
+    def _call(self, ticket: Ticket) -> Call:
         first = Ask((0,))
         asks = (first, *(Ask((0,), first=first) for _ in range(1, ticket.n)))
         judgements = tuple(ticket.judgement() for _ in asks)
@@ -169,7 +97,7 @@ class Guard:
                 judgement.detector = self._others[ticket.alpha]
             self.judge.watch(ask, judgement)
         looks = TRACED if ticket.traced else self.looks
-        call = _Call(ticket.call, looks, ticket.traced, asks, judgements)
+        call = Call(ticket.call, looks, ticket.traced, asks, judgements)
         self._calls[ticket.call] = call
         if len(self._calls) > _MOST_IDLE:
             idle = (each for each in self._calls.values() if not each.n_flying)
@@ -209,7 +137,7 @@ class Guard:
         for part, flight in flights:
             if (error := self._pool.errors.get(part.name)) is not None:
                 self._break(flight, error)
-        due = _Due()
+        due = Due()
         for part, flight in flights:
             try:
                 self._add_due(due, part, flight)
@@ -217,11 +145,11 @@ class Guard:
                 self._break(flight, error)
         self._take(due)
 
-    def _break(self, flight: _Flight, error: Exception) -> None:
+    def _break(self, flight: Flight, error: Exception) -> None:
         _log_failure(error)
         flight.call.broken = type(error).__name__
 
-    def _add_due(self, due: _Due, part: Part, flight: _Flight) -> None:
+    def _add_due(self, due: Due, part: Part, flight: Flight) -> None:
         """What is due of one that has run as far as the part goes, before its next token."""
         n_tokens = part.stop - len(flight.row.ids) + 1
         if n_tokens <= flight.n_looked:
@@ -237,7 +165,7 @@ class Guard:
             for look in looks_due(call.looks, n_tokens, finished=False):
                 self._add_running_mean(due, look, part.name, flight)
 
-    def _add_running_mean(self, due: _Due, look: Look, name: str, flight: _Flight) -> None:
+    def _add_running_mean(self, due: Due, look: Look, name: str, flight: Flight) -> None:
         call, index = flight.call, flight.index or 0
         if call.broken is None:
             try:
@@ -247,9 +175,9 @@ class Guard:
                 self._break(flight, error)
         due.failing.append((look, call, index, call.broken))
 
-    def _take(self, due: _Due) -> None:
+    def _take(self, due: Due) -> None:
         """Judge, and tell of all who were judged, once each."""
-        judged: dict[_Call, set[int]] = {}
+        judged: dict[Call, set[int]] = {}
         for look in in_order(due.shown):
             shown = [each for each in due.shown[look] if not self._trace(look, *each)]
             if not shown:
@@ -271,7 +199,7 @@ class Guard:
         for call, indices in judged.items():
             self._tell_of(call, indices)
 
-    def _trace(self, look: Look, call: _Call, index: int, mean: Tensor) -> bool:
+    def _trace(self, look: Look, call: Call, index: int, mean: Tensor) -> bool:
         """Tell of a trajectory that is traced; whether it is."""
         if call.traced:
             self._tell({"call": call.name, "look": look, "trajectory": told_trajectory(mean)})
@@ -285,7 +213,7 @@ class Guard:
             for ask in asks:
                 self.judge.fail(look, ask, type(error).__name__)
 
-    def _tell_of(self, call: _Call, indices: Iterable[int]) -> None:
+    def _tell_of(self, call: Call, indices: Iterable[int]) -> None:
         said = {str(index): told(call.judgements[index]) for index in indices}
         try:
             self._tell({"call": call.name, "judged": said})
@@ -322,13 +250,13 @@ class Guard:
                 None,
             )
             if name is not None:
-                due = _Due()
+                due = Due()
                 self._add_running_mean(due, END, name, self._flights[name])
                 self._take(due)
         return told(judgement)
 
 
-def _affected(look: Look, call: _Call, index: int) -> Iterable[int]:
+def _affected(look: Look, call: Call, index: int) -> Iterable[int]:
     """Whose judgements a look changes: what is judged of a prompt holds for all responses."""
     return range(len(call.asks)) if look in PROMPT_LOOKS else (index,)
 

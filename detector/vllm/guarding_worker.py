@@ -17,9 +17,10 @@ from torch import Tensor
 
 from detector import artifact as artifacts
 from detector.errors import ArtifactMismatchError
-from detector.vllm.guarding import Guard, SafePool
+from detector.vllm.guarding import Guard
 from detector.vllm.stopping import STOPS
 from detector.vllm.tickets import VARIABLE, Orders, Ticket
+from detector.vllm.watched import SafePool
 from detector.vllm.worker import PoolingWorker
 
 NAME = f"{__name__}.GuardingWorker"

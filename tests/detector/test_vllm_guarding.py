@@ -16,9 +16,10 @@ from detector.fitted_look import Part as LookPart
 from detector.judge import Judgement
 from detector.planes import Planes
 from detector.trajectory import END, PROMPT, PROMPT_MEAN, QUESTION, Look
-from detector.vllm.guarding import Guard, SafePool
+from detector.vllm.guarding import Guard
 from detector.vllm.pooling import Part
 from detector.vllm.tickets import KEY, Ticket, hear, read_trajectory
+from detector.vllm.watched import SafePool
 
 N_PLANES, WIDTH = 3, 4
 LOOKS: tuple[Look, ...] = (PROMPT, PROMPT_MEAN, 2, END)

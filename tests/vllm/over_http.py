@@ -95,7 +95,7 @@ def service() -> Iterator[tuple[str, int]]:
     environment = {f"TRAJGUARD_{name}": str(value) for name, value in settings.items()}
     process = subprocess.Popen(
         [sys.executable, "-m", "app"],
-        env={**os.environ, **environment},
+        env={**os.environ, **environment, "VLLM_CPU_OMP_THREADS_BIND": "nobind"},
         cwd=ROOT,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
