@@ -146,7 +146,7 @@ class Guard:
         self._take(due)
 
     def _break(self, flight: Flight, error: Exception) -> None:
-        _log_failure(error)
+        log_failure(error)
         flight.call.broken = type(error).__name__
 
     def _add_due(self, due: Due, part: Part, flight: Flight) -> None:
@@ -209,7 +209,7 @@ class Guard:
         try:
             self.judge.observe(look, asks, means)
         except Exception as error:
-            _log_failure(error)
+            log_failure(error)
             for ask in asks:
                 self.judge.fail(look, ask, type(error).__name__)
 
@@ -219,7 +219,7 @@ class Guard:
             self._tell({"call": call.name, "judged": said})
         except Exception as error:
             # Who waits for it waits in vain, and takes it for a failure.
-            _log_failure(error)
+            log_failure(error)
 
     def ends(self, names: Sequence[str]) -> list[int]:
         """Which of these responses are to end now, by their places."""
@@ -261,7 +261,7 @@ def _affected(look: Look, call: Call, index: int) -> Iterable[int]:
     return range(len(call.asks)) if look in PROMPT_LOOKS else (index,)
 
 
-def _log_failure(error: Exception) -> None:
+def log_failure(error: Exception) -> None:
     # The message may quote tensors, so only its type and place are logged.
     place = "".join(traceback.format_tb(error.__traceback__))
     log.error("judging failed: %s\n%s", type(error).__name__, place)

@@ -6,9 +6,9 @@ It is told how by its server, in the environment of the process that vLLM makes 
 from __future__ import annotations
 
 import json
-import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from torch import Tensor
 
 from detector import artifact as artifacts
 from detector.errors import ArtifactMismatchError
-from detector.vllm.guarding import Guard
+from detector.vllm.guarding import Guard, log_failure
 from detector.vllm.stopping import STOPS
 from detector.vllm.tickets import VARIABLE, Orders, Ticket
 from detector.vllm.watched import SafePool
@@ -25,8 +25,6 @@ from detector.vllm.worker import PoolingWorker
 
 NAME = f"{__name__}.GuardingWorker"
 """What vLLM is told to make."""
-
-log = logging.getLogger(__name__)
 
 
 class GuardingWorker(PoolingWorker):
@@ -60,30 +58,46 @@ class GuardingWorker(PoolingWorker):
 
     @torch.inference_mode()
     def execute_model(self, scheduler_output: Any) -> Any:
-        self._begin(scheduler_output)
         self.guard.forget_step()
+        for name in scheduler_output.finished_req_ids:
+            with _unfailing():
+                self.guard.finish(name)
+        for new in scheduler_output.scheduled_new_reqs:
+            with _unfailing():
+                self._begin(new)
         output = super().execute_model(scheduler_output)
-        self.guard.step()
+        with _unfailing():
+            self.guard.step()
         return output
 
-    def _begin(self, scheduled: Any) -> None:
-        for name in scheduled.finished_req_ids:
-            self.guard.finish(name)
-        for new in scheduled.scheduled_new_reqs:
-            params = new.sampling_params
-            ticket = None if params is None else Ticket.read(params.extra_args)
-            if ticket is not None:
-                self.guard.begin(new.req_id, new.prompt_token_ids or (), ticket)
+    def _begin(self, new: Any) -> None:
+        params = new.sampling_params
+        ticket = None if params is None else Ticket.read(params.extra_args)
+        if ticket is not None:
+            self.guard.begin(new.req_id, new.prompt_token_ids or (), ticket)
 
     def _before_draw(
         self, names: list[str], logits: Tensor, generators: dict[int, torch.Generator] | None
     ) -> None:
-        STOPS.rows = self.guard.ends(names)
+        STOPS.rows = ()
+        with _unfailing():
+            STOPS.rows = self.guard.ends(names)
 
     def end_look(self, call: str, index: int) -> str:
         """Called by the server: what has been judged of a response that has ended, as JSON."""
         with torch.inference_mode():
             return json.dumps(self.guard.end(call, index))
+
+
+@contextmanager
+def _unfailing() -> Iterator[None]:
+    """What the guard does may end no step: of whom it tells nothing, the server takes that for a
+    failure.
+    """
+    try:
+        yield
+    except Exception as error:
+        log_failure(error)
 
 
 def _teller(address: str) -> Any:
