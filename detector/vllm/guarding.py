@@ -26,7 +26,7 @@ from detector.detector import Detector
 from detector.engine.prefill import Row
 from detector.engine.run import Run
 from detector.judge import Judge
-from detector.trajectory import END, PROMPT_LOOKS, Look, in_order, looks_due
+from detector.trajectory import END, PROMPT_LOOKS, Look, in_order
 from detector.vllm.pooling import Part
 from detector.vllm.tickets import TRACED, Ticket, told, told_trajectory
 from detector.vllm.watched import Call, Due, Flight, SafePool
@@ -82,7 +82,7 @@ class Guard:
         if response:
             looks = call.looks
         row = Row.of(run, prompt, looks, question=ticket.question, response=response, starts=starts)
-        self._flights[name] = Flight(call, row, index)
+        self._flights[name] = Flight(name, call, row, index)
         try:
             self._pool.watch(name, row, sums=starts and bool(call.looks - PROMPT_LOOKS))
         except Exception as error:
@@ -161,22 +161,48 @@ class Guard:
                 due.show(look, call, index, self._pool.means(part.name, span))
             else:
                 due.failing.append((look, call, index, call.broken))
-        if flight.index is not None:
-            for look in looks_due(call.looks, n_tokens, finished=False):
-                self._add_running_mean(due, look, part.name, flight)
+        # Of a response: its looks are at numbers of tokens over 1.
+        if flight.index is not None and n_tokens > 1 and n_tokens in call.looks:
+            due.running.setdefault(n_tokens, []).append(flight)
 
-    def _add_running_mean(self, due: Due, look: Look, name: str, flight: Flight) -> None:
-        call, index = flight.call, flight.index or 0
-        if call.broken is None:
+    def _read_running(self, due: Due) -> None:
+        """The means of responses, one by one where reading all of a look raises."""
+        for look, flights in due.running.items():
+            whole = [flight for flight in flights if flight.call.broken is None]
             try:
-                due.show(look, call, index, self._pool.running_means([name], [flight.n_looked])[0])
-                return
+                means = self._running_means(whole)
+            except Exception:
+                whole, means = self._running_means_of_each(whole)
+            for flight, mean in zip(whole, means, strict=True):
+                due.show(look, flight.call, flight.index or 0, mean)
+            due.failing += [
+                (look, flight.call, flight.index or 0, flight.call.broken)
+                for flight in flights
+                if flight.call.broken is not None
+            ]
+        due.running.clear()
+
+    def _running_means(self, flights: Sequence[Flight]) -> Sequence[Tensor]:
+        if not flights:
+            return ()
+        names = [flight.name for flight in flights]
+        return list(self._pool.running_means(names, [flight.n_looked for flight in flights]))
+
+    def _running_means_of_each(
+        self, flights: Sequence[Flight]
+    ) -> tuple[list[Flight], list[Tensor]]:
+        whole, means = [], list[Tensor]()
+        for flight in flights:
+            try:
+                means += self._running_means([flight])
+                whole.append(flight)
             except Exception as error:
                 self._break(flight, error)
-        due.failing.append((look, call, index, call.broken))
+        return whole, means
 
     def _take(self, due: Due) -> None:
         """Judge, and tell of all who were judged, once each."""
+        self._read_running(due)
         judged: dict[Call, set[int]] = {}
         for look in in_order(due.shown):
             shown = [each for each in due.shown[look] if not self._trace(look, *each)]
@@ -197,6 +223,7 @@ class Guard:
             self.judge.fail(look, call.asks[index], error)
             judged.setdefault(call, set()).update(_affected(look, call, index))
         for call, indices in judged.items():
+            call.ending |= {index for index in indices if call.judgements[index].ended}
             self._tell_of(call, indices)
 
     def _trace(self, look: Look, call: Call, index: int, mean: Tensor) -> bool:
@@ -227,8 +254,7 @@ class Guard:
             place
             for place, name in enumerate(names)
             if (flight := self._flights.get(name)) is not None
-            and flight.index is not None
-            and flight.call.judgements[flight.index].ended
+            and flight.index in flight.call.ending
         ]
 
     def end(self, call_name: str, index: int) -> dict[str, Any] | None:
@@ -241,18 +267,12 @@ class Guard:
         judgement = call.judgements[index]
         taken = any(look.look == END for look in judgement.looks)
         if END in call.looks and not taken and not judgement.ended:
-            name = next(
-                (
-                    name
-                    for name, flight in self._flights.items()
-                    if flight.call is call and flight.index == index and flight.n_looked
-                ),
-                None,
-            )
-            if name is not None:
-                due = Due()
-                self._add_running_mean(due, END, name, self._flights[name])
-                self._take(due)
+            flights = [
+                flight
+                for flight in self._flights.values()
+                if flight.call is call and flight.index == index and flight.n_looked
+            ]
+            self._take(Due(running={END: flights} if flights else {}))
         return told(judgement)
 
 

@@ -45,7 +45,8 @@ class SafePool(Pool):
 @dataclass(eq=False)
 class Call:
     """Responses to one prompt, and what has been judged of each. `broken` names what was raised
-    where their trajectories were to be made: from there on they cannot be judged. It is looked at
+    where their trajectories were to be made: from there on they cannot be judged. Those that are to
+    end are `ending`. It is looked at
     at `looks`, and `traced` is one of the self-test.
     """
 
@@ -55,6 +56,7 @@ class Call:
     asks: tuple[Ask, ...]
     judgements: tuple[Judgement, ...]
     broken: str | None = None
+    ending: set[int] = field(default_factory=set)
     n_flying: int = 0
     n_ended: int = 0
 
@@ -71,6 +73,7 @@ class Flight:
     Its looks were taken at `n_looked` tokens and before.
     """
 
+    name: str
     call: Call
     row: Row
     index: int | None
@@ -79,11 +82,13 @@ class Flight:
 
 @dataclass
 class Due:
-    """The looks of one step: whose, and at what mean. What nothing can be shown of is `failing`, by
+    """The looks of one step: whose, and at what mean; of responses that is `running`, and read for
+    all of a look at once. What nothing can be shown of is `failing`, by
     the name of what was raised, or None where it is not finite.
     """
 
     shown: dict[Look, list[tuple[Call, int, Tensor]]] = field(default_factory=dict)
+    running: dict[Look, list[Flight]] = field(default_factory=dict)
     failing: list[tuple[Look, Call, int, str | None]] = field(default_factory=list)
 
     def show(self, look: Look, call: Call, index: int, mean: Tensor) -> None:
