@@ -182,7 +182,7 @@ def test_scores_and_answers_are_the_own_engine_s(plugin: Plugin, own: dict[str, 
         for look in expected.looks:
             name = look_name(look.look)
             if name in found:
-                assert found[name] == pytest.approx(look.raw, rel=1e-4), (question, name)
+                assert found[name] == pytest.approx(look.raw, rel=1e-5), (question, name)
         (choice,) = answer["choices"]
         if verdict["decision"] == "allow":
             assert choice["token_ids"] == own[question].tokens
