@@ -124,7 +124,8 @@ default-artifact: $(VENV)/calibrating  ## make the committed artifact again, fro
 	@$(TRAJGUARD) collect $(addsuffix .jsonl,$(LEARNED) $(SCOPE)/learned/background) \
 		--looks question,prompt --out $(SCOPE)/collected/learned
 	@$(TRAJGUARD) fit $(INSIDE) --contrast $(subst $(SCOPE)/,$(SCOPE)/collected/,$(BACKGROUND)) \
-		--scope "grade-school math questions" --out detector/artifacts/grade-school.safetensors
+		--scope "grade-school math questions" --keep-questions-of written kinds more-kinds \
+		--out detector/artifacts/grade-school.safetensors
 	@$(TRAJGUARD) canaries detector/artifacts/grade-school.safetensors --out detector/artifacts/grade-school.safetensors
 	@$(TRAJGUARD) revalidate detector/artifacts/grade-school.safetensors $(QUESTIONS) --dtype float32 \
 		--out detector/artifacts/grade-school.safetensors

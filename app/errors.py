@@ -214,6 +214,8 @@ def _sent(error: dict[str, Any], body: Any) -> list[str]:
     """
     path: list[str] = []
     here, parts = body, error["loc"][1:]
+    if error["loc"][:1] == ("query",):
+        return [str(part)[:_LONGEST_NAME] for part in parts]
     for n_left, part in zip(range(len(parts))[::-1], parts, strict=True):
         if isinstance(here, dict) and isinstance(part, str):
             if part in here or (error["type"] == "missing" and not n_left):

@@ -95,4 +95,5 @@ def _event(
         question=asked.question,
         timings=() if timings is None else (timings,),
         seconds=seconds,
+        places=judgement.places,
     )

@@ -51,7 +51,8 @@ class Judgement:
     `group` is its question's, if questions are judged by group; `refuses` are the stages,
     "prompt" and "response", at which the first look that flags it ends it, `fails_closed` those
     at which one that cannot be judged by does. `detector` judges it, the judge's own if none is
-    given.
+    given. With `explains` it is kept where each look lies among neighbours, as it is of whatever
+    is flagged, for who asks why: its `places`.
     """
 
     group: str | None = None
@@ -61,6 +62,8 @@ class Judgement:
     detector: Detector | None = None
     looks: list[LookScore] = field(default_factory=list)
     verdict: Verdict | None = None
+    explains: bool = False
+    places: dict[Look, Tensor] = field(default_factory=dict)
 
     @property
     def ended(self) -> bool:
@@ -159,20 +162,53 @@ class Judge:
             scored = _scores(detectors[key], look, theirs)
             for row, scores in zip(rows, scored, strict=True):
                 ends[row] = self._judge(look, asks[row], detectors[key], scores)
+            self._place(look, [asks[row] for row in rows], detectors[key], theirs)
         return ends
+
+    def _place(
+        self, look: Look, asks: Sequence[Ask], detector: Detector, trajectories: Tensor
+    ) -> None:
+        """Keep where those lie of which it may be asked why: a few numbers each, not the states.
+        Of a batch without a flag nothing is worked out.
+        """
+        neighbours = detector.neighbours
+        if neighbours is None:
+            return
+        sharing = [self._sharing(look, ask) for ask in asks]
+        rows = [row for row, those in enumerate(sharing) if any(map(_is_to_explain, those))]
+        if not rows:
+            return
+        try:
+            places = neighbours.place(look, trajectories[rows])
+        except Exception as error:
+            # What is judged stands without.
+            _log_failure("placing", look, error)
+            return
+        # Copied here: no other thread waits for the model's device.
+        for row, place in zip(rows, [] if places is None else places.cpu(), strict=False):
+            for each in sharing[row]:
+                each.places[look] = place
+
+    def _sharing(self, look: Look, ask: Ask) -> list[Judgement]:
+        """Its judgement, and at the prompt those of the requests that share it."""
+        others = self._others.get(ask, []) if look in PROMPT_LOOKS else []
+        return [self._judgements[ask], *others]
 
     def _judge(self, look: Look, ask: Ask, detector: Detector, scores: Sequence[LookScore]) -> bool:
         """Add the scores of one look, and judge by all looks so far. What is judged of a
         prompt holds for all requests that share it.
         """
         judgement = self._judgements[ask]
-        others = self._others.get(ask, []) if look in PROMPT_LOOKS else []
         # A backend may take looks that only another detector judges by.
-        for each in (judgement, *others) if scores else ():
+        for each in self._sharing(look, ask) if scores else ():
             excluded = each.exclusions.at(look)
             each.looks += [replace(score, excluded=excluded) for score in scores]
             each.verdict = _verdict(detector, each)
         return judgement.ended
+
+
+def _is_to_explain(judgement: Judgement) -> bool:
+    return judgement.explains or bool(judgement.verdict and judgement.verdict.is_ood)
 
 
 def _verdict(detector: Detector, judgement: Judgement) -> Verdict:

@@ -18,6 +18,7 @@ from detector.canonical import CANONICAL, TextVersion
 from detector.engine_record import EngineName, EngineRecord, Standing
 from detector.errors import ArtifactMismatchError
 from detector.groups import Grouping
+from detector.neighbour_names import NeighbourNames
 from detector.verdict import Guarantee
 
 Judged = Literal["question", "conversation"]
@@ -198,9 +199,9 @@ class Manifest(_Frozen):
 
     `n_templates` counts those of the conformal questions, by which alpha is promised of new
     ones; 0 where the promise is of questions alike. `contrasted_with` are files of other
-    questions, which gave power and no say in the false-alarm rate. `canaries` may be put into an
-    artifact that was made without. The threshold is that of `fingerprint` and `engine`, and was
-    seen to hold in `revalidated`; `fitted_in` is where the Gaussians were fitted, if elsewhere.
+    questions, which gave power and no say in the false-alarm rate. `canaries` and `neighbours` may
+    be put in later. The threshold is that of `fingerprint` and `engine`, and was seen to hold in
+    `revalidated`; `fitted_in` is where the Gaussians were fitted, if elsewhere.
     """
 
     format: Literal[3] = 3
@@ -220,6 +221,7 @@ class Manifest(_Frozen):
     grouping: Grouping | None = None
     groups: tuple[GroupManifest, ...] = ()
     canaries: Canaries | None = None
+    neighbours: NeighbourNames | None = None
     engine: EngineRecord = EngineRecord()
     revalidated: tuple[Revalidation, ...] = ()
     fitted_in: Place | None = None

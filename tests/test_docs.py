@@ -11,6 +11,7 @@ from app.environment import PREFIX
 from app.settings import Settings
 from calibration.__main__ import Calibration
 from calibration.bench.drift.__main__ import Drift
+from calibration.bench.explain.__main__ import Explain
 from calibration.bench.paper.__main__ import Paper
 from calibration.bench.responses.__main__ import Responses
 from calibration.bench.scope.__main__ import Scope
@@ -25,6 +26,7 @@ PROGRAMS: dict[str, type[CommandLine]] = {
     "trajguard": TrajGuard,
     "-m calibration": Calibration,
     "-m calibration.bench.drift": Drift,
+    "-m calibration.bench.explain": Explain,
     "-m calibration.bench.paper": Paper,
     "-m calibration.bench.responses": Responses,
     "-m calibration.bench.scope": Scope,

@@ -147,6 +147,7 @@ def test_the_application_starts_and_is_tested_without_torch() -> None:
         "check",
         "choices",
         "ends",
+        "explain",
         "faults",
         "leaving",
         "readiness",

@@ -142,6 +142,7 @@ class Generation:
                 operation=self.asked.operation,
                 asked_model=self.asked.model,
                 response_id=self.response_id,
+                places=judgement.places,
             )
         )
 

@@ -62,12 +62,29 @@ class Fit(Command):
         description="promise for other questions of these very templates alone, not of new ones",
     )
 
+    neighbours: int = Field(
+        default=1000, ge=0, description="how many conformal questions are kept to explain flags by"
+    )
+    keep_questions: bool = Field(
+        default=False, description="with their texts, which anybody who has the artifact can read"
+    )
+    keep_questions_of: CliVariadicArg[list[str]] = Field(
+        default=[], description="the texts of these files alone, by their names without ending"
+    )
+
     def run(self) -> None:
         require_collections(self.collected)
         require_collections(self.contrast, "contrast")
         require_file(self.out)
+        if not self.neighbours and (self.keep_questions or self.keep_questions_of):
+            raise CalibrationError(
+                "--keep-questions keeps the texts of neighbours, and --neighbours is 0: leave one "
+                "of them out",
+                param="keep-questions",
+            )
         parts = _parse_parts(self.guard)
         from calibration.fit import FitOptions, fit_material, gather
+        from calibration.neighbours import NeighbourOptions, with_neighbours
         from calibration.new_templates import FEW_TEMPLATES, rate_in_words
 
         set_threads()
@@ -89,6 +106,14 @@ class Fit(Command):
                 # What is calibrated for these templates alone would do to others.
                 print(rate_in_words(material, replace(options, known_templates=True)))
             raise
+        if self.neighbours:
+            kept = NeighbourOptions(
+                self.neighbours, self.keep_questions, tuple(self.keep_questions_of)
+            )
+            pools = material.pools
+            artifact = with_neighbours(
+                artifact, pools["fit"], pools["conformal"], material.background, kept
+            )
         artifact.save(self.out)
         splits = artifact.manifest.splits
         print(

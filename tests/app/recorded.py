@@ -53,7 +53,13 @@ class RecordedBand:
         return [[level] * len(LAYERS) for level in (-2.0, -0.5, 0.0, 0.5, 2.0)]
 
 
+class RecordedDefinition:
+    summarise: object = None
+
+
 class RecordedScore:
+    definition = RecordedDefinition()
+
     def layers(self, n_layers: int) -> tuple[int, ...]:
         return LAYERS
 
@@ -91,6 +97,7 @@ class RecordedDetector:
     threshold: float = THRESHOLD
     calibration: RecordedCalibration = RecordedCalibration()
     groups: Mapping[str, float] = field(default_factory=dict)
+    neighbours: Any = None
 
     def flag_rate_bound(self) -> float:
         return self.alpha

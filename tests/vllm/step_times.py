@@ -3,11 +3,11 @@
     $ .venv/vllm/bin/python -m tests.vllm.step_times 7b 1 8 32 128
 
 Engines of vLLM one after another in this process, for two of them don't go together: as vLLM runs
-by itself, its steps one after another and overlapping (asynchronous scheduling, its default), then
-vLLM with the states of all layers out of its model, TrajGuard's backend on it without looks and
-guarded at every look, then the first once more, which says how much of a difference is chance. Milliseconds a step: the mean over the first 32 steps in which
-all requests decode, with three looks among them, and over the 96 after these, without a look; the
-least of several runs.
+by itself, its steps one after another; with the states of all layers out of its model; TrajGuard's
+backend on that without looks and guarded at every look; the first once more, which says how much
+of a difference is chance; and as vLLM runs by default, its steps overlapping (asynchronous
+scheduling). Milliseconds a step: the mean over the first 32 steps in which all requests decode,
+with three looks among them, and over the 96 after these, without a look; the least of several runs.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The benchmark's command line: ladder, shipped, baselines, benchmark, finetune."""
+"""The benchmark's command line: ladder, sample, shipped, baselines, benchmark, finetune."""
 
 from __future__ import annotations
 
@@ -8,7 +8,14 @@ from collections.abc import Sequence
 from pydantic import Field
 from pydantic_settings import CliSubCommand
 
-from calibration.bench.paper.commands import Baselines, Benchmark, Finetune, Ladder, Shipped
+from calibration.bench.paper.commands import (
+    Baselines,
+    Benchmark,
+    Finetune,
+    Ladder,
+    Sample,
+    Shipped,
+)
 from calibration.command_line import CommandLine, run
 
 
@@ -16,6 +23,7 @@ class Paper(CommandLine):
     """Measure scores as the paper does, and beyond."""
 
     ladder: CliSubCommand[Ladder] = Field(description="sets alike in surface, not in procedure")
+    sample: CliSubCommand[Sample] = Field(description="a few held-out questions of each file")
     shipped: CliSubCommand[Shipped] = Field(description="both shifts by a guard as it ships")
     baselines: CliSubCommand[Baselines] = Field(description="add likelihoods and dropout")
     benchmark: CliSubCommand[Benchmark] = Field(description="every score; table, JSON and page")

@@ -11,6 +11,7 @@ from pydantic import Field
 from pydantic_settings import CliPositionalArg, CliVariadicArg
 
 from calibration.bench.paper.ladder import write_ladder
+from calibration.bench.paper.sample import sample, write_sample
 from calibration.command_line import Alpha, Command, ModelCommand, ModelName, set_threads
 from calibration.commands.collect import Template
 from calibration.questions import in_first, read_rows, require_answers
@@ -29,6 +30,20 @@ class Ladder(Command):
     def run(self) -> None:
         paths = write_ladder(self.out, self.n, self.seed)
         print(f"wrote {len(paths)} sets of {self.n} questions to {self.out}")
+
+
+class Sample(Command):
+    """Write a few held-out questions of each file into one."""
+
+    questions: CliPositionalArg[list[Path]] = Field(description="questions files")
+    n: int = Field(default=4, ge=1, description="questions of each")
+    longest: int = Field(default=400, ge=1, description="characters of a question")
+    out: Path = Field(description="questions file to write")
+
+    def run(self) -> None:
+        chosen = sample(self.questions, self.n, self.longest)
+        write_sample(self.out, chosen)
+        print(f"wrote {len(chosen)} questions to {self.out}")
 
 
 class Shipped(Command):
