@@ -9,6 +9,7 @@ import json
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -48,8 +49,10 @@ class GuardingWorker(PoolingWorker):
         self.runner.keeps_generators = True
         n_seats, n_planes, width = self.pool.sums.shape
         self.pool = SafePool(n_planes, width, n_seats, self.device)
+        # Nobody is told here why: neighbours are the service's.
+        judging = replace(artifact.detector, neighbours=None)
         detectors = {
-            alpha: artifact.detector.at(alpha, orders.guarantee).to(self.device)  # type: ignore[arg-type]
+            alpha: judging.at(alpha, orders.guarantee).to(self.device)  # type: ignore[arg-type]
             for alpha in {orders.alpha, *orders.alphas}
         }
         self.guard = Guard(detectors[orders.alpha], detectors, self.pool, _teller(orders.address))
