@@ -135,14 +135,25 @@ class Judge:
         self.took(time.perf_counter() - began)
         return ends
 
+    def fail(self, look: Look, ask: Ask, error: str | None) -> bool:
+        """Take a look at which there is nothing that could be scored, by the name of what was
+        raised, or for None because it is not finite; True ends the request.
+        """
+        detector = self._detector_of(ask)
+        return self._judge(look, ask, detector, _unscored(detector, look, error))
+
+    def _detector_of(self, ask: Ask) -> Detector:
+        if ask not in self._judgements:
+            self.watch(ask, Judgement())
+        detector = self._judgements[ask].detector
+        assert detector is not None
+        return detector
+
     def _observe(self, look: Look, asks: Sequence[Ask], trajectories: Tensor) -> list[bool]:
         detectors: dict[int, Detector] = {}
         rows_of: dict[int, list[int]] = {}
         for row, ask in enumerate(asks):
-            if ask not in self._judgements:
-                self.watch(ask, Judgement())
-            detector = self._judgements[ask].detector
-            assert detector is not None
+            detector = self._detector_of(ask)
             detectors[id(detector)] = detector
             rows_of.setdefault(id(detector), []).append(row)
         ends = [False] * len(asks)
@@ -236,13 +247,16 @@ def _scores_of_one(detector: Detector, look: Look, trajectory: Tensor) -> list[L
         (scores,) = detector.score(look, trajectory)
     except Exception as error:
         _log_failure("scoring", look, error)
-        name = type(error).__name__
-        return [
-            LookScore(look, fitted.part.score_name, math.nan, math.nan, (), error=name)
-            for fitted in detector.looks
-            if fitted.look == look
-        ]
+        return _unscored(detector, look, type(error).__name__)
     return scores
+
+
+def _unscored(detector: Detector, look: Look, error: str | None) -> list[LookScore]:
+    return [
+        LookScore(look, fitted.part.score_name, math.nan, math.nan, (), error=error)
+        for fitted in detector.looks
+        if fitted.look == look
+    ]
 
 
 def _log_failure(doing: str, look: Look, error: Exception) -> None:

@@ -88,7 +88,7 @@ def test_compose_mounts_what_is_there() -> None:
 def typed_commands(path: Path) -> list[tuple[str, str]]:
     """Programs of ours and the commands given to them, in code and on lines of a console."""
     text = path.read_text().replace("$(TRAJGUARD)", "`trajguard")
-    program = r"(?:^\$ |`)[^`\n]*?((?<![\w/])trajguard|-m calibration[\w.]*)"
+    program = r"(?:^\$ |`)[^`\n]*?((?<![\w/=])trajguard|-m calibration[\w.]*)"
     found = re.findall(rf"{program} ([\w-]+)", text, re.MULTILINE)
     return found + re.findall(r"\$\(RUN\) (-m calibration[\w.]*) ([\w-]+)", text)
 

@@ -72,7 +72,7 @@ class Generation:
     @property
     def judgement(self) -> Judgement:
         """That of the choice that is most OOD, or could not be judged."""
-        return max(self.asked.judgements, key=_concern)
+        return max(self.asked.judgements, key=concern)
 
     async def pieces(self) -> AsyncGenerator[Piece]:
         """The choices' responses as they come; the last piece of each says why it ended.
@@ -168,7 +168,7 @@ class Generation:
         return 0 if ended else ask.max_tokens - choice.n_tokens
 
 
-def _concern(judgement: Judgement) -> tuple[bool, bool, float]:
+def concern(judgement: Judgement) -> tuple[bool, bool, float]:
     """Flagged before not judged before not flagged, then by score."""
     verdict = judgement.verdict
     if verdict is None:
