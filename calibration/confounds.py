@@ -47,15 +47,24 @@ def surface_counts(question: str) -> list[float]:
 
 
 def surface_scores(fit: Sequence[str], questions: Sequence[str]) -> Scores:
-    """Mahalanobis distance of questions' surface counts from those of `fit`."""
+    """Mahalanobis distance of questions' surface counts from those of `fit`.
+
+    A count that they all share has a whole number's own variance, 1/12, beside the others.
+    """
 
     def counts(texts: Sequence[str]) -> torch.Tensor:
         return torch.tensor([surface_counts(text) for text in texts])
 
-    fitted = counts(fit)
-    scale = fitted.std(0).clamp(min=1e-6)
-    gaussian = LayerGaussians.fit([fitted / scale])
-    scores: Scores = gaussian.distances((counts(questions) / scale)[:, None])[:, 0].double().numpy()
+    fitted, counted = counts(fit), counts(questions)
+    scale = fitted.std(0)
+    varies = scale > 0
+    shared = (counted - fitted[0])[:, ~varies].square().sum(1) * 12
+    scores: Scores = shared.double().numpy()
+    if bool(varies.any()):
+        scale = scale[varies]
+        gaussian = LayerGaussians.fit([fitted[:, varies] / scale])
+        distances = gaussian.distances((counted[:, varies] / scale)[:, None])[:, 0]
+        scores = scores + distances.double().numpy()
     return scores
 
 

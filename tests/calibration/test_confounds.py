@@ -39,3 +39,10 @@ def test_surface_baseline_tells_lengths_apart() -> None:
     assert np.median(surface_scores(fit, long)) > np.quantile(surface_scores(fit, test), 0.9)
     assert length_correlation(np.array([1.0, 2.0, 3.0]), ["a", "a b", "a b c"]) == pytest.approx(1)
     assert length_correlation(np.array([1.0, 2.0]), ["a b", "c d"]) is None
+
+
+def test_a_count_that_never_varies_hides_no_other() -> None:
+    fit = [f"What is {n} plus {n + 1}?" for n in range(10, 60)]
+    alike = surface_scores(fit, [f"What is {n} plus {n + 1}?" for n in range(60, 90)])
+    longer = surface_scores(fit, [f"What is {10**n} plus {n + 1}, Tom?" for n in range(5, 9)])
+    assert longer.min() > alike.max()
