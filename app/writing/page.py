@@ -28,7 +28,13 @@ def explanation(loaded: Loaded, event: Judged, question: str, *, detail: bool) -
         judged_text=as_judged(question, context.text) if is_rewritten else question,
         text=context.text if is_rewritten else "typed",
         verdict=told_verdict(
-            event.verdict, event.decision, event.mode, event.artifact, context.text, detail=detail
+            event.verdict,
+            event.decision,
+            event.mode,
+            event.artifact,
+            context.text,
+            event.opinion,
+            detail=detail,
         ),
         levels=list(BAND_LEVELS),
         # After a reload the artifact is no longer the one that judged.
