@@ -1,4 +1,6 @@
-"""The calibration command line: generate, vary, collect, fit, report, canaries, revalidate, ask."""
+"""The calibration command line: generate, vary, collect, fit, report, canaries, revalidate,
+second-opinion, ask.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +18,7 @@ from calibration.commands.fit import Fit
 from calibration.commands.generate import Generate
 from calibration.commands.report import Report
 from calibration.commands.revalidate import Revalidate
+from calibration.commands.second_opinion import SecondOpinion
 from calibration.commands.vary import Vary
 
 
@@ -32,6 +35,9 @@ class Calibration(CommandLine):
     )
     revalidate: CliSubCommand[Revalidate] = Field(
         description="see whether an artifact holds on another engine, device or dtype"
+    )
+    second_opinion: CliSubCommand[SecondOpinion] = Field(
+        description="calibrate what a service asks about a question that it has flagged"
     )
     ask: CliSubCommand[Ask] = Field(description="count what a running service refuses")
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from app.second_opinion.by_answers import ByAnswers, require_persuasion, require_uncertainty
 from app.second_opinion.giving import Name, SecondOpinion
 from app.settings import Settings
 from detector.manifest import Manifest, Place
@@ -24,7 +25,10 @@ class Kind:
     make: Callable[[Loaded], SecondOpinion]
 
 
-KINDS: dict[Name, Kind] = {}
+KINDS: dict[Name, Kind] = {
+    "uncertainty": Kind(require_uncertainty, lambda loaded: ByAnswers(loaded, "uncertainty")),
+    "persuasion": Kind(require_persuasion, lambda loaded: ByAnswers(loaded, "persuasion")),
+}
 
 
 def require_second_opinion(settings: Settings, manifest: Manifest, place: Place) -> None:
