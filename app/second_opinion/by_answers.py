@@ -81,7 +81,7 @@ def entails_of(settings: Settings) -> tuple[Entails | None, str]:
     """The NLI model that the settings name, loaded once, and its identity; none without one."""
     if settings.second_opinion_nli is None:
         return None, ""
-    from detector.nli import load_nli
+    from detector.engine.model.nli import load_nli
 
     nli = load_nli(settings.second_opinion_nli)
     return nli, nli.identity

@@ -98,7 +98,7 @@ class SecondOpinion(Command):
         manifest.require(checkpoint.fingerprint, checkpoint.name, engine)
         entails, nli = None, ""
         if self.nli is not None:
-            from detector.nli import load_nli
+            from detector.engine.model.nli import load_nli
 
             entails = load_nli(self.nli)
             nli = entails.identity

@@ -139,7 +139,7 @@ def test_an_nli_model_that_is_no_such_thing_is_told(artifact: Artifact, tmp_path
 
 
 def test_with_an_nli_model_answers_are_clustered_by_it(artifact: Artifact, tmp_path: Path) -> None:
-    from detector.nli import load_nli
+    from detector.engine.model.nli import load_nli
 
     folder = str(tiny_nli(tmp_path))
     asking = ASKING.model_copy(update={"nli": load_nli(folder).identity})

@@ -13,10 +13,10 @@ from detector.answers import clusters_of
 from detector.backend import Ask, Step
 from detector.engine.engine import Engine
 from detector.engine.model.checkpoint import Checkpoint
+from detector.engine.model.nli import Nli
 from detector.engine.model.text import Text
 from detector.engine_record import EngineRecord
 from detector.errors import ArtifactMismatchError, CheckpointError, EngineError
-from detector.nli import Nli
 from detector.opinion_record import OpinionRecord, OpinionScores
 from detector.uncertainty import coherent_persuasion, semantic_entropy
 from tests.opined import ASKING, EXAMPLE, tiny_nli
