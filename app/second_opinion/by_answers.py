@@ -9,9 +9,9 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+from app.engines import entails_of
 from app.second_opinion.giving import Flagged
 from detector.answering import Answering
-from detector.answers import Entails
 from detector.errors import ArtifactMismatchError
 from detector.manifest import Manifest, Place
 from detector.opinion import Opinion
@@ -75,16 +75,6 @@ def record_of(manifest: Manifest) -> OpinionRecord:
             param="second_opinion",
         )
     return manifest.second_opinion
-
-
-def entails_of(settings: Settings) -> tuple[Entails | None, str]:
-    """The NLI model that the settings name, loaded once, and its identity; none without one."""
-    if settings.second_opinion_nli is None:
-        return None, ""
-    from detector.engine.model.nli import load_nli
-
-    nli = load_nli(settings.second_opinion_nli)
-    return nli, nli.identity
 
 
 def require_uncertainty(settings: Settings, manifest: Manifest, place: Place) -> None:
