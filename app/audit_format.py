@@ -28,12 +28,17 @@ COLUMNS = {
     "n_response": "INTEGER",
     "prompt_hmac": "TEXT",
     "prompt": "TEXT",
+    "second_opinion": "TEXT",
+    "second_p_value": "REAL",
 }
 """What a row has, beside its number and its link; `time` is in seconds of Unix time, and `prompt`
-NULL unless it is asked for."""
+NULL unless it is asked for. `second_opinion` is NULL unless one was asked for, and else its name
+and its outcome with a colon between."""
 
-KNOWN_COLUMNS = (tuple(COLUMNS), tuple(COLUMNS)[:-1])
-"""The columns of files that can be read: this version's, and those before prompts could be kept."""
+_WITH_PROMPTS = tuple(COLUMNS)[:-2]
+KNOWN_COLUMNS = (tuple(COLUMNS), _WITH_PROMPTS, _WITH_PROMPTS[:-1])
+"""The columns of files that can be read: this version's, those before there were second opinions,
+and those before prompts could be kept."""
 
 Row = Mapping[str, Any]
 

@@ -88,7 +88,7 @@ def write_action(audit: AuditLog, acted: Acted) -> None:
 
 def write_row(audit: AuditLog, event: Judged, *, prompts: bool = False) -> None:
     """A row of what came of a request; with what was asked as a text where `prompts` are kept."""
-    verdict = event.verdict
+    verdict, opinion = event.verdict, event.opinion
     audit.append(
         {
             "time": time.time(),
@@ -106,5 +106,7 @@ def write_row(audit: AuditLog, event: Judged, *, prompts: bool = False) -> None:
             "n_response": event.n_response,
             "prompt_hmac": audit.hmac_of(event.question),
             "prompt": event.question if prompts else None,
+            "second_opinion": None if opinion is None else f"{opinion.name}:{opinion.outcome}",
+            "second_p_value": None if opinion is None else opinion.p_value,
         }
     )

@@ -89,4 +89,4 @@ def _told_of(asked: Asked) -> Asked:
     assert verdict is not None
     looks = [replace(look, distances=()) for look in judgement.looks]
     told = replace(judgement, looks=looks, verdict=replace(verdict, looks=tuple(looks)))
-    return replace(asked, asks=(), judgements=(replace(told, detector=None),))
+    return replace(asked, asks=(), judgements=(replace(told, detector=None),), conversations=())

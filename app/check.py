@@ -44,7 +44,8 @@ def main(arguments: list[str]) -> int:
 
 
 def _artifact(settings: Settings) -> Artifact:
-    from app.loading import detector_of, dtype_of, others_of
+    from app.at_alpha import detector_of, others_of
+    from app.loading import dtype_of
     from detector import artifact as artifacts
 
     artifact = artifacts.load(settings.artifact)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Literal
 from app.asking.asked import Operation
 from app.policy import Decision, Mode
 from detector.backend import Timings
+from detector.opinion import Opinion
 from detector.trajectory import Look
 from detector.verdict import Verdict
 
@@ -47,6 +48,7 @@ class Judged:
     tokens that could still have come. `timings` are those of its choices that ran, `seconds` all
     the time that it took. `operation` says what was generated, None where nothing was to be,
     `asked_model` by which name the client called the model, `response_id` what it was answered as.
+    `opinion` is the second one of a flagged question: `verdict` is what was judged before it.
     `places` are where the looks of what was flagged lie among the artifact's neighbours.
     """
 
@@ -69,6 +71,7 @@ class Judged:
     operation: Operation | None = None
     asked_model: str | None = None
     response_id: str | None = None
+    opinion: Opinion | None = None
     places: Mapping[Look, Tensor] = field(default_factory=dict, repr=False)
 
 
@@ -77,6 +80,7 @@ def log_judged(event: Judged) -> None:
     verdict = event.verdict
     if verdict is None:
         return
+    opinion = event.opinion
     failures = sorted({str(look.failure) for look in verdict.failures})
     said = {
         "request_id": event.request_id,
@@ -88,10 +92,11 @@ def log_judged(event: Judged) -> None:
         "n_prompt": event.n_prompt,
         "n_response": event.n_response,
         "failures": failures,
+        "second_opinion": None if opinion is None else opinion.outcome,
     }
     log.log(
         logging.WARNING if failures else logging.INFO,
-        "%s decision=%s mode=%s stage=%s score=%s p=%s tokens=%d+%d%s",
+        "%s decision=%s mode=%s stage=%s score=%s p=%s tokens=%d+%d%s%s",
         event.request_id,
         said["decision"],
         event.mode,
@@ -100,6 +105,7 @@ def log_judged(event: Judged) -> None:
         verdict.p_value if verdict.p_value is None else f"{verdict.p_value:.4f}",
         event.n_prompt,
         event.n_response,
+        "" if opinion is None else f" {opinion.name}={opinion.outcome}",
         f" failure={', '.join(failures)}" if failures else "",
         extra=said,
     )

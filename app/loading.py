@@ -16,15 +16,17 @@ from typing import TYPE_CHECKING
 
 from app import engines
 from app.asking.admission import Admission
+from app.at_alpha import detector_of, others_of
 from app.engine_thread import EngineThread
 from app.errors import NotReadyError
+from app.second_opinion.known import require_second_opinion
 from app.settings import Settings
 from app.steps import Steps
 from detector.backend import Backend, Codec
 from detector.engine_record import Standing
 from detector.errors import ArtifactMismatchError, CheckpointError
 from detector.judge import Judge
-from detector.manifest import Canaries, Manifest
+from detector.manifest import Canaries, Manifest, Place
 from detector.trajectory import in_order, look_name
 
 if TYPE_CHECKING:
@@ -247,8 +249,8 @@ def guard_of(
     """An artifact, as the settings want it, on the device that its model runs on, or on that one
     which is `judging`.
 
-    Raises ArtifactMismatchError when it is not the model's, TooFewQuestionsError when it cannot
-    keep the alpha asked for.
+    Raises ArtifactMismatchError when it is not the model's or has not what the second opinion needs
+    that the settings name, TooFewQuestionsError when it cannot keep the alpha asked for.
     """
     from detector.engine.model.text import Text
 
@@ -264,6 +266,8 @@ def guard_of(
             manifest.place,
             engine,
         )
+    place = Place(fingerprint=identity.fingerprint, engine=engine)
+    require_second_opinion(settings, manifest, place)
     at = judging or device
     detector = detector_of(settings, artifact).to(at)
     others = {alpha: other.to(at) for alpha, other in others_of(settings, artifact).items()}
@@ -281,20 +285,3 @@ def dtype_of(settings: Settings, manifest: Manifest) -> str:
     if settings.dtype != "auto":
         return settings.dtype
     return next(iter(manifest.dtypes(settings.engine)), manifest.fingerprint.dtype)
-
-
-def detector_of(settings: Settings, artifact: Artifact) -> Detector:
-    """An artifact's detector at the alpha and guarantee that the settings ask for, if any.
-
-    Raises TooFewQuestionsError when it cannot keep them.
-    """
-    return artifact.detector.at(
-        settings.alpha or artifact.detector.alpha,
-        settings.guarantee or artifact.detector.guarantee,
-    )
-
-
-def others_of(settings: Settings, artifact: Artifact) -> dict[float, Detector]:
-    """The same at the alphas that a request may ask for. Raises as `detector_of` does."""
-    guarantee = settings.guarantee or artifact.detector.guarantee
-    return {alpha: artifact.detector.at(alpha, guarantee) for alpha in settings.alphas}

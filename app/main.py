@@ -32,6 +32,8 @@ from app.reloading import Reloading
 from app.routes import page
 from app.routes.all import ROUTERS
 from app.routes.dependencies import State
+from app.second_opinion.metrics import OpinionMetrics
+from app.second_opinion.opinions import Opinions
 from app.security import KeyRequired, Keys, describe_keys
 from app.settings import Settings
 from app.telemetry import OFF, Telemetry, open_telemetry
@@ -60,6 +62,7 @@ def create_app(
     metrics = Metrics()
     loading = Loading()
     watching = Watching(settings, metrics.registry)
+    opinions = Opinions(settings, OpinionMetrics(metrics.registry))
     keys = Keys.of(settings)
     workers = Workers()
     showing = None
@@ -166,7 +169,7 @@ def create_app(
         telemetry=OFF if telemetry is None else telemetry.of_requests,
     )
     app.state.trajguard = State(
-        loading, metrics, judged, reloading, workers, watching, acted, showing
+        loading, metrics, judged, reloading, workers, watching, acted, opinions, showing
     )
     errors.install(app)
     app.add_middleware(BodyLimit, loading=loading)

@@ -6,6 +6,7 @@ from collections.abc import Collection
 from typing import Literal, NamedTuple, get_args
 
 from detector.errors import InvalidRequestError
+from detector.judge import Judgement
 from detector.trajectory import stage
 from detector.verdict import Verdict
 
@@ -78,3 +79,10 @@ def decide(verdict: Verdict, refuses: Collection[str], fails_closed: Collection[
     if not verdict.is_ood:
         return "allow"
     return "refuse" if verdict.flagged_stages.intersection(refuses) else "flag"
+
+
+def decision_of(judgement: Judgement) -> Decision:
+    """What to do with a generation that has been judged, with its second opinion if it has one."""
+    verdict = judgement.final
+    assert verdict is not None
+    return decide(verdict, judgement.refuses, judgement.fails_closed)

@@ -12,15 +12,21 @@ from collections.abc import Callable, Sequence
 from app.asking.asked import Asked
 from app.judging import Judged
 from app.loading import Loaded
-from app.policy import decide
+from app.policy import decision_of
+from app.second_opinion.opinions import Opinions
 from detector.backend import Ask, Capacity, Timings
 from detector.errors import TrajGuardError
 
 
 async def score(
-    loaded: Loaded, asked: Sequence[Asked], judged: Callable[[Judged], None], request_id: str
+    loaded: Loaded,
+    asked: Sequence[Asked],
+    judged: Callable[[Judged], None],
+    request_id: str,
+    opinions: Opinions,
 ) -> None:
-    """Have all of them read; their judgements hold the verdicts. Tells `judged` of each, once.
+    """Have all of them read; their judgements hold the verdicts, and the second opinions of those
+    that are flagged. Tells `judged` of each, once.
 
     Where the queue has no room for all, they go in several batches. Raises CapacityError where it
     has none at all, DeadlineError, EngineError, and NotReadyError when the service stops before
@@ -32,11 +38,15 @@ async def score(
         batch, left = left[:n], left[n:]
         first = len(asked) - len(left) - n
         ids = [request_id if len(asked) == 1 else f"{request_id}/{first + i}" for i in range(n)]
-        await _score_batch(loaded, batch, judged, ids)
+        await _score_batch(loaded, batch, judged, ids, opinions)
 
 
 async def _score_batch(
-    loaded: Loaded, batch: Sequence[Asked], judged: Callable[[Judged], None], ids: Sequence[str]
+    loaded: Loaded,
+    batch: Sequence[Asked],
+    judged: Callable[[Judged], None],
+    ids: Sequence[str],
+    opinions: Opinions,
 ) -> None:
     steps = loaded.submit(
         Asked(
@@ -53,6 +63,7 @@ async def _score_batch(
         async for step in steps:
             if step.timings is not None:
                 timings[step.ask] = step.timings
+        await opinions.reconsider(loaded, batch)
     except TrajGuardError as error:
         code = error.code
         raise
@@ -82,7 +93,7 @@ def _event(
     verdict = judgement.verdict
     decision = None
     if verdict is not None and error is None:
-        decision = decide(verdict, judgement.refuses, judgement.fails_closed)
+        decision = decision_of(judgement)
     return Judged(
         request_id=request_id,
         mode=asked.modes.at(None if verdict is None else verdict.stage),
@@ -95,5 +106,6 @@ def _event(
         question=asked.question,
         timings=() if timings is None else (timings,),
         seconds=seconds,
+        opinion=judgement.opinion,
         places=judgement.places,
     )

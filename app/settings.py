@@ -19,6 +19,7 @@ from pydantic_settings import (
 from app.environment import CONFIG_VARIABLE, PREFIX, Environment
 from app.logs import LogFormat
 from app.policy import FailPolicy, Mode, RefusalStyle
+from app.second_opinion.giving import Name
 from detector.engine.model.default_model import NAME
 from detector.verdict import Guarantee
 from detector.vllm.options import require_allowed
@@ -73,6 +74,30 @@ class Settings(BaseSettings):
     )
     on_response_failure: FailPolicy = Field(
         default="closed", description="closed ends a response that cannot be judged, open not"
+    )
+    second_opinion: Name | Literal["none"] = Field(
+        default="none", description="what is asked about a question flagged at its prompt"
+    )
+    second_opinion_alpha: float = Field(
+        default=0.5,
+        gt=0,
+        lt=1,
+        description="p-value of the second opinion above which the question is freed: the share "
+        "of flagged questions in scope that stay flagged",
+    )
+    second_opinion_at_once: int = Field(
+        default=2, ge=1, description="second opinions asked for at once; 4 wait for each"
+    )
+    second_opinion_seconds: float = Field(
+        default=30,
+        gt=0,
+        allow_inf_nan=False,
+        description="time for a second opinion, waiting included; then the flag stays",
+    )
+    second_opinion_nli: str | None = Field(
+        default=None,
+        description="model that tells which answers without a number come to the same: a local "
+        "folder or a hub id",
     )
     refusal: str = Field(
         default="This question is outside the scope that this service answers.",

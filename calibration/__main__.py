@@ -1,5 +1,5 @@
 """The calibration command line: generate, vary, collect, fit, report, canaries, neighbours,
-revalidate, influence and ask.
+revalidate, influence, second-opinion and ask.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from calibration.commands.influence import Influence
 from calibration.commands.neighbours import Neighbours
 from calibration.commands.report import Report
 from calibration.commands.revalidate import Revalidate
+from calibration.commands.second_opinion import SecondOpinion
 from calibration.commands.vary import Vary
 
 
@@ -42,6 +43,9 @@ class Calibration(CommandLine):
     )
     influence: CliSubCommand[Influence] = Field(
         description="see which questions with answers the model's answers stand on"
+    )
+    second_opinion: CliSubCommand[SecondOpinion] = Field(
+        description="calibrate what a service asks about a question that it has flagged"
     )
     ask: CliSubCommand[Ask] = Field(description="count what a running service refuses")
 

@@ -100,7 +100,8 @@ class Ask:
     that many likely ones. `timeout_seconds` runs from `submit`. One that is `refusable` may be
     ended by the observer at the prompt looks, and is shown to it there without waiting for a slot.
     Of the tokens that `grammar` does not allow none is drawn. What is `uncounted` takes no place of
-    others' in the queue, and is queued itself only where they would be.
+    others' in the queue, and is queued itself only where they would be. One that is `averaged` asks
+    for the mean over its tokens of what the model said of each; not every backend has it.
     """
 
     prompt: tuple[int, ...]
@@ -115,6 +116,7 @@ class Ask:
     refusable: bool = False
     grammar: Grammar | None = None
     uncounted: bool = False
+    averaged: bool = False
 
     @property
     def n_positions(self) -> int:
@@ -155,7 +157,9 @@ class Step:
     """What one step did for one request: a token, an end, or both.
 
     `logprobs` are the token's, if they were asked for. The first token and the end come with
-    `timings`, unless it never ran.
+    `timings`, unless it never ran. `averaged` is the mean of the distributions that the tokens were
+    drawn from, (vocabulary,), before temperature and all else that changes the draw; at the end of
+    a response that came to one, if it was asked for.
     """
 
     ask: Ask
@@ -163,6 +167,7 @@ class Step:
     finish: Finish | None = None
     logprobs: TokenLogprobs | None = None
     timings: Timings | None = None
+    averaged: Tensor | None = None
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
 from detector.backend import Ask
+from detector.opinion import Opinion
 from detector.trajectory import END, PROMPT_LOOKS, Look, look_name, stage
 from detector.verdict import LookScore, Verdict
 
@@ -52,7 +53,8 @@ class Judgement:
     "prompt" and "response", at which the first look that flags it ends it, `fails_closed` those
     at which one that cannot be judged by does. `detector` judges it, the judge's own if none is
     given. With `explains` it is kept where each look lies among neighbours, as it is of whatever
-    is flagged, for who asks why: its `places`.
+    is flagged, for who asks why: its `places`. `opinion` is the second one of a question that was
+    flagged at its prompt, if it was asked for.
     """
 
     group: str | None = None
@@ -64,19 +66,38 @@ class Judgement:
     verdict: Verdict | None = None
     explains: bool = False
     places: dict[Look, Tensor] = field(default_factory=dict)
+    opinion: Opinion | None = None
+
+    @property
+    def final(self) -> Verdict | None:
+        """The verdict that is acted on: where a second opinion has freed the prompt, that of the
+        other looks alone. `verdict` goes on to be what all looks say.
+        """
+        verdict = self.verdict
+        if verdict is None or self.opinion is None or not self.opinion.frees:
+            return verdict
+        reason = f"freed by the second opinion {self.opinion.name}"
+        looks = tuple(
+            replace(look, excluded=look.excluded or reason) if look.look in PROMPT_LOOKS else look
+            for look in verdict.looks
+        )
+        left = verdict.flagged_stages - {"prompt"}
+        at = "response" if left else verdict.stage
+        return replace(verdict, is_ood=bool(left), stage=at, looks=looks)
 
     @property
     def ended(self) -> bool:
         """Whether the looks so far end the request."""
-        if self.verdict is None:
+        verdict = self.final
+        if verdict is None:
             return False
-        failed = {stage(look.look) for look in self.verdict.failures}
-        return bool(self.verdict.flagged_stages & self.refuses or failed & self.fails_closed)
+        failed = {stage(look.look) for look in verdict.failures}
+        return bool(verdict.flagged_stages & self.refuses or failed & self.fails_closed)
 
     @property
     def ended_at(self) -> Look | None:
         """The first look that ends the request, if one does."""
-        verdict = self.verdict
+        verdict = self.final
         if verdict is None or not self.ended:
             return None
         failed = {look.look for look in verdict.failures if stage(look.look) in self.fails_closed}
@@ -94,11 +115,13 @@ class Judgement:
 
 
 def verdict_at(judgement: Judgement, at: str) -> Verdict | None:
-    """The verdict by the looks of one stage alone, None where there were none."""
+    """The verdict that is acted on by the looks of one stage alone, None where there were none."""
     looks = [look for look in judgement.looks if stage(look.look) == at]
     if not looks or judgement.detector is None:
         return None
-    return _verdict(judgement.detector, replace(judgement, looks=looks))
+    theirs = replace(judgement, looks=looks)
+    theirs.verdict = _verdict(judgement.detector, theirs)
+    return theirs.final
 
 
 class Judge:

@@ -19,6 +19,7 @@ from detector.engine_record import EngineName, EngineRecord, Standing
 from detector.errors import ArtifactMismatchError
 from detector.groups import Grouping
 from detector.neighbour_names import NeighbourNames
+from detector.opinion_record import OpinionRecord
 from detector.verdict import Guarantee
 
 Judged = Literal["question", "conversation"]
@@ -197,10 +198,10 @@ class ManifestFormat(BaseModel):
 class Manifest(_Frozen):
     """Everything in an artifact but the numbers.
 
-    `n_templates` counts those of the conformal questions, by which alpha is promised of new
-    ones; 0 where the promise is of questions alike. `contrasted_with` are files of other
-    questions, which gave power and no say in the false-alarm rate. `canaries` and `neighbours` may
-    be put in later. The threshold is that of `fingerprint` and `engine`, and was seen to hold in
+    `n_templates` counts those of the conformal questions, by which alpha is promised of new ones; 0
+    where the promise is of questions alike. `contrasted_with` are files of other questions, which
+    gave power and no say in the rate. `canaries`, `neighbours` and `second_opinion` may be put in
+    later. The threshold is that of `fingerprint` and `engine`, and was seen to hold in
     `revalidated`; `fitted_in` is where the Gaussians were fitted, if elsewhere.
     """
 
@@ -225,6 +226,7 @@ class Manifest(_Frozen):
     engine: EngineRecord = EngineRecord()
     revalidated: tuple[Revalidation, ...] = ()
     fitted_in: Place | None = None
+    second_opinion: OpinionRecord | None = None
 
     @property
     def place(self) -> Place:
@@ -268,9 +270,7 @@ class Manifest(_Frozen):
     def _mismatch(
         self, served: Fingerprint, model_name: str, engine: EngineRecord
     ) -> ArtifactMismatchError:
-        """What differs. Weights are digested in their dtype, so that in another one their digest
-        says nothing.
-        """
+        """What differs. Weights' digest is of their dtype: in another it says nothing."""
         names = [name for name, value in self.fingerprint if value != getattr(served, name)]
         if "dtype" in names and "weights" in names:
             names.remove("weights")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from app.policy import Modes
@@ -22,6 +22,7 @@ class Asked:
     `alpha` is that of the detector to judge by, the service's if None. `hold_back`: show text only
     after the look that covers it. `question` is what the user said, for the audit log's HMAC.
     `operation` is None where nothing is to be generated, `model` the name that the client gave.
+    `conversations` are what each ask's prompt was made of, for a second opinion.
     """
 
     asks: tuple[Ask, ...]
@@ -32,6 +33,7 @@ class Asked:
     question: str = ""
     operation: Operation | None = None
     model: str | None = None
+    conversations: tuple[Sequence[Message], ...] = field(default=(), repr=False)
 
 
 def asked_by(messages: Sequence[Message]) -> str:

@@ -80,6 +80,7 @@ def ask_chat(admission: Admission, body: ChatRequest) -> Asked:
         asked_by(messages),
         "chat",
         body.model,
+        conversations=(messages,) * n,
     )
 
 

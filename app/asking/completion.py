@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 
 from app.asking.admission import Admission
@@ -34,6 +35,7 @@ def ask_completion(admission: Admission, body: CompletionRequest) -> Asked:
         )
     asks: list[Ask] = []
     judgements: list[Judgement] = []
+    conversations: list[Sequence[Message]] = []
     for place, text in enumerate(body.prompts):
         param = "prompt" if isinstance(body.prompt, str) else f"prompt.{place}"
         prompt = _encoded(admission, text, max_tokens, param)
@@ -58,6 +60,7 @@ def ask_completion(admission: Admission, body: CompletionRequest) -> Asked:
             admission.judgement(messages, body.trajguard.fields, exclusions, modes)
             for _ in range(n)
         ]
+        conversations += [messages] * n
     hold_back = settings.hold_back or body.trajguard.hold_back
     return Asked(
         tuple(asks),
@@ -68,6 +71,7 @@ def ask_completion(admission: Admission, body: CompletionRequest) -> Asked:
         "\n\n".join(body.prompts),
         "text_completion",
         body.model,
+        conversations=tuple(conversations),
     )
 
 

@@ -61,7 +61,9 @@ def ask_to_read(admission: Admission, conversation: Conversation) -> Asked:
     )
     modes = Modes(admission.settings.mode, admission.settings.mode)
     judgement = admission.judgement(messages, dict(conversation.fields), exclusions, modes)
-    return Asked((ask,), (judgement,), modes, question=asked_by(messages))
+    return Asked(
+        (ask,), (judgement,), modes, question=asked_by(messages), conversations=(messages,)
+    )
 
 
 def _response(admission: Admission, response: str) -> tuple[int, ...]:

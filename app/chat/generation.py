@@ -12,7 +12,8 @@ from app.chat.choice import Choice, Piece
 from app.chat.hold_back import HoldBack
 from app.chat.tool_calls import Calls
 from app.judging import Judged
-from app.policy import decide
+from app.policy import decision_of
+from app.second_opinion.reconsidered import Reconsidered
 from app.steps import Steps
 from detector.backend import Ask, Codec, Step, Timings
 from detector.errors import TrajGuardError
@@ -28,7 +29,7 @@ class Generation:
     def __init__(
         self,
         asked: Asked,
-        steps: Steps,
+        steps: Steps | Reconsidered,
         codec: Codec,
         judged: Callable[[Judged], None],
         *,
@@ -125,11 +126,7 @@ class Generation:
                 request_id=self._request_id,
                 mode=self.asked.modes.at(None if verdict is None else verdict.stage),
                 verdict=verdict,
-                decision=(
-                    None
-                    if decided is None
-                    else decide(decided, judgement.refuses, judgement.fails_closed)
-                ),
+                decision=None if decided is None else decision_of(judgement),
                 n_prompt=self.n_prompt,
                 n_response=self.n_response,
                 first_token_seconds=self._first_token_seconds,
@@ -142,6 +139,7 @@ class Generation:
                 operation=self.asked.operation,
                 asked_model=self.asked.model,
                 response_id=self.response_id,
+                opinion=judgement.opinion,
                 places=judgement.places,
             )
         )
@@ -170,7 +168,7 @@ class Generation:
 
 def concern(judgement: Judgement) -> tuple[bool, bool, float]:
     """Flagged before not judged before not flagged, then by score."""
-    verdict = judgement.verdict
+    verdict = judgement.final
     if verdict is None:
         return False, False, -math.inf
     score = -math.inf if verdict.score is None else verdict.score

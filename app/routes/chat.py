@@ -9,7 +9,8 @@ from app.asking.chat import ask_chat
 from app.chat.generation import Generation
 from app.json_body import JsonRoute
 from app.routes.answering import answer
-from app.routes.dependencies import JudgedEvent, Ready, RequestId, RequestWorkers
+from app.routes.dependencies import JudgedEvent, Ready, RequestId, RequestWorkers, SecondOpinions
+from app.second_opinion.reconsidered import submit
 from app.security import CallerOf, require_may_pick_group
 from app.wire.chat_request import ChatRequest
 from app.wire.chat_response import ChatCompletion
@@ -31,12 +32,13 @@ async def chat_completions(
     judged: JudgedEvent,
     request_id: RequestId,
     workers: RequestWorkers,
+    opinions: SecondOpinions,
 ) -> Response:
     """Answer a conversation, guarded."""
     require_may_pick_group(caller, body.trajguard.fields, "trajguard.fields")
     run = workers.run_slow if body.is_held else workers.run
     asked = await run(ask_chat, loaded.admission, body)
-    steps = loaded.submit(asked)
+    steps = submit(loaded, asked, opinions)
     generation = Generation(
         asked,
         steps,

@@ -10,7 +10,8 @@ from app.asking.naming import named
 from app.chat.generation import Generation
 from app.json_body import JsonRoute
 from app.routes.answering import answer
-from app.routes.dependencies import JudgedEvent, Ready, RequestId, RequestWorkers
+from app.routes.dependencies import JudgedEvent, Ready, RequestId, RequestWorkers, SecondOpinions
+from app.second_opinion.reconsidered import submit
 from app.security import CallerOf, require_may_pick_group
 from app.wire.completion import Completion, CompletionRequest
 from app.writing.completion import CompletionWriter
@@ -31,12 +32,13 @@ async def completions(
     judged: JudgedEvent,
     request_id: RequestId,
     workers: RequestWorkers,
+    opinions: SecondOpinions,
 ) -> Response:
     """Go on from a text, or from several, guarded."""
     require_may_pick_group(caller, body.trajguard.fields, "trajguard.fields")
     asked = await workers.run(ask_completion, loaded.admission, body)
     with named(lambda text: text.replace("messages", "prompt")):
-        steps = loaded.submit(asked)
+        steps = submit(loaded, asked, opinions)
     generation = Generation(
         asked, steps, loaded.codec, judged, request_id=request_id, stop_texts=body.stop_texts
     )

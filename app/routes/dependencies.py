@@ -15,6 +15,7 @@ from app.loading import Loaded, Loading
 from app.metrics import Metrics
 from app.page.showing import Showing
 from app.reloading import Reloading
+from app.second_opinion.opinions import Opinions
 from app.watching.watching import Watching
 
 
@@ -30,6 +31,7 @@ class State:
     watching: Watching
     # An admin's action, and the id of the request and of the key that asked for it.
     acted: Callable[[str, str, str | None], None]
+    opinions: Opinions
     showing: Showing | None = None
     calls: Calls = field(default_factory=Calls)
 
@@ -64,6 +66,10 @@ def _workers(request: Request) -> Workers:
     return state_of(request).workers
 
 
+def _opinions(request: Request) -> Opinions:
+    return state_of(request).opinions
+
+
 def _calls(request: Request) -> Calls:
     return state_of(request).calls
 
@@ -78,4 +84,5 @@ AppMetrics = Annotated[Metrics, Depends(_metrics)]
 JudgedEvent = Annotated[Callable[[Judged], None], Depends(_judged)]
 RequestId = Annotated[str, Depends(_request_id)]
 RequestWorkers = Annotated[Workers, Depends(_workers)]
+SecondOpinions = Annotated[Opinions, Depends(_opinions)]
 OpenCalls = Annotated[Calls, Depends(_calls)]

@@ -21,6 +21,7 @@ from app.routes.dependencies import (
     Ready,
     RequestId,
     RequestWorkers,
+    SecondOpinions,
 )
 from app.routes.leaving import LEFT, unless_disconnected
 from app.scoring import score
@@ -60,6 +61,7 @@ class Gateway:
         metrics: AppMetrics,
         request_id: RequestId,
         workers: RequestWorkers,
+        opinions: SecondOpinions,
     ) -> None:
         self.loaded = loaded
         self._request = request
@@ -68,6 +70,7 @@ class Gateway:
         self._metrics = metrics
         self._request_id = request_id
         self._workers = workers
+        self._opinions = opinions
 
     async def judge(
         self, conversations: Sequence[Conversation | None], call: Call | None = None
@@ -84,10 +87,12 @@ class Gateway:
         if new:
             await self._read(new)
         for key, each in zip(keys, asked, strict=True):
-            verdict = each.judgements[0].verdict
+            judgement = each.judgements[0]
+            verdict, opinion = judgement.verdict, judgement.opinion
+            failed = opinion is not None and opinion.failure is not None
             if verdict is None:
                 self.not_judged("no_look")
-            elif call is not None and not verdict.failures:
+            elif call is not None and not verdict.failures and not failed:
                 # One that could not be judged may be another time.
                 call.learn(key, each)
         for _ in range(len(conversations) - len(there)):
@@ -109,7 +114,7 @@ class Gateway:
 
     async def _read(self, asked: Sequence[Asked]) -> None:
         async def read() -> bool:
-            await score(self.loaded, asked, self._judged, self._request_id)
+            await score(self.loaded, asked, self._judged, self._request_id, self._opinions)
             return True
 
         if await unless_disconnected(self._request, read) is None:

@@ -10,7 +10,8 @@ from app.asking.responses import ask_response, in_words_of
 from app.chat.generation import Generation
 from app.json_body import JsonRoute
 from app.routes.answering import answer
-from app.routes.dependencies import JudgedEvent, Ready, RequestId, RequestWorkers
+from app.routes.dependencies import JudgedEvent, Ready, RequestId, RequestWorkers, SecondOpinions
+from app.second_opinion.reconsidered import submit
 from app.security import CallerOf, require_may_pick_group
 from app.wire.responses import ResponseObject, ResponsesRequest
 from app.writing.responses import ResponseWriter
@@ -31,13 +32,14 @@ async def responses(
     judged: JudgedEvent,
     request_id: RequestId,
     workers: RequestWorkers,
+    opinions: SecondOpinions,
 ) -> Response:
     """Answer a conversation, guarded."""
     require_may_pick_group(caller, body.trajguard.fields, "trajguard.fields")
     run = workers.run if body.format.type == "text" else workers.run_slow
     asked = await run(ask_response, loaded.admission, body)
     with named(lambda text: in_words_of(body, text)):
-        steps = loaded.submit(asked)
+        steps = submit(loaded, asked, opinions)
     generation = Generation(
         asked, steps, loaded.codec, judged, request_id=request_id, stop_texts=body.stop_texts
     )

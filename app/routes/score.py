@@ -10,7 +10,7 @@ from pydantic import BeforeValidator
 
 from app.asking.score import ask_score
 from app.json_body import JsonRoute
-from app.routes.dependencies import JudgedEvent, Ready, RequestId, RequestWorkers
+from app.routes.dependencies import JudgedEvent, Ready, RequestId, RequestWorkers, SecondOpinions
 from app.routes.leaving import LEFT, unless_disconnected
 from app.scoring import score as score_all
 from app.security import CallerOf, require_may_explain, require_may_pick_group
@@ -37,6 +37,7 @@ async def score(
     judged: JudgedEvent,
     request_id: RequestId,
     workers: RequestWorkers,
+    opinions: SecondOpinions,
     explain: Explain = False,
 ) -> Response:
     """Judge the prompt, and the response if one is given, by one teacher-forced pass."""
@@ -47,7 +48,7 @@ async def score(
     asked = await workers.run(ask_score, loaded.admission, body)
 
     async def read() -> bool:
-        await score_all(loaded, [asked], judged, request_id)
+        await score_all(loaded, [asked], judged, request_id, opinions)
         return True
 
     if await unless_disconnected(request, read) is None:

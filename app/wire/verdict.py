@@ -24,6 +24,24 @@ class ScoreLook(ChatLook):
     distances: list[float | None] = Field(description="per-layer distances behind `raw`")
 
 
+class SecondOpinionOutcome(BaseModel):
+    """What a second opinion made of a question that was flagged at its prompt."""
+
+    name: str
+    outcome: Literal["freed", "held", "failed"] = Field(
+        description="freed: it goes on, as if it had not been flagged. held, or failed where no "
+        "opinion could be had: it stays flagged"
+    )
+
+
+class SecondOpinionVerdict(SecondOpinionOutcome):
+    score: float | None = Field(description="its own, higher is more OOD")
+    p_value: float | None
+    tokens: int = Field(description="read and generated for it")
+    seconds: float
+    failure: str | None = Field(description="why there is none, or null")
+
+
 class DecisionVerdict(BaseModel):
     """What was decided and by what: all that is told where `verdict_detail` is `decision`."""
 
@@ -34,6 +52,9 @@ class DecisionVerdict(BaseModel):
     artifact: str
     text: str = Field(
         description="how the judged question is written: in canonical text, or as typed"
+    )
+    second_opinion: SecondOpinionOutcome | None = Field(
+        default=None, description="of a question that was flagged at its prompt, if asked for"
     )
 
 
@@ -56,6 +77,9 @@ class ChatVerdict(BaseModel):
         description="how the judged question is written: in canonical text, or as typed"
     )
     looks: list[ChatLook]
+    second_opinion: SecondOpinionVerdict | None = Field(
+        default=None, description="of a question that was flagged at its prompt, if asked for"
+    )
 
 
 class ScoreVerdict(ChatVerdict):

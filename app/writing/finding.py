@@ -11,7 +11,7 @@ from typing import Any
 
 from app.asking.asked import Asked
 from app.loading import Loaded
-from app.policy import decide
+from app.policy import decision_of
 from app.writing.guarded import NOT_JUDGED
 from app.writing.risk import risk
 from app.writing.verdict import score_verdict
@@ -42,10 +42,10 @@ NOTHING = Finding()
 def finding_of(asked: Asked, loaded: Loaded, *, detail: bool) -> Finding:
     """Of a conversation that was read. Without `detail` its score is 0 or 1."""
     (judgement,) = asked.judgements
-    verdict = judgement.verdict
+    verdict = judgement.final
     if verdict is None or asked.modes.at(verdict.stage) == "shadow":
         return NOTHING
-    decision = decide(verdict, judgement.refuses, judgement.fails_closed)
+    decision = decision_of(judgement)
     is_failure = decision == "fail_closed"
     is_flagged = decision in ("flag", "refuse", "fail_closed")
     score = risk(verdict) if detail and not is_failure else float(is_flagged)

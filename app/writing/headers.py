@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from app.policy import Modes, decide
+from app.policy import Modes, decision_of
 from detector.judge import Judgement
 
 DECISION = "x-trajguard-decision"
 P_VALUE = "x-trajguard-p-value"
 ARTIFACT = "x-trajguard-artifact"
-VERDICT_HEADERS = (DECISION, P_VALUE, ARTIFACT)
+SECOND_OPINION = "x-trajguard-second-opinion"
+VERDICT_HEADERS = (DECISION, P_VALUE, ARTIFACT, SECOND_OPINION)
 
 
 def verdict_headers(
@@ -21,9 +22,11 @@ def verdict_headers(
     if set(modes) == {"shadow"} or verdict is None:
         return {}
     headers = {
-        DECISION: decide(verdict, judgement.refuses, judgement.fails_closed),
+        DECISION: decision_of(judgement),
         ARTIFACT: artifact_id,
     }
     if detail and verdict.p_value is not None:
         headers[P_VALUE] = f"{verdict.p_value:.6g}"
+    if judgement.opinion is not None:
+        headers[SECOND_OPINION] = f"{judgement.opinion.name}:{judgement.opinion.outcome}"
     return headers

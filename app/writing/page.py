@@ -38,7 +38,13 @@ def explanation(
         judged_text=as_judged(question, context.text) if is_rewritten else question,
         text=context.text if is_rewritten else "typed",
         verdict=told_verdict(
-            event.verdict, event.decision, event.mode, event.artifact, context.text, detail=detail
+            event.verdict,
+            event.decision,
+            event.mode,
+            event.artifact,
+            context.text,
+            event.opinion,
+            detail=detail,
         ),
         levels=list(BAND_LEVELS),
         bands=_bands(loaded) if is_known else [],

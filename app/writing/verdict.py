@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 
-from app.policy import Decision, Mode, Modes, decide
+from app.policy import Decision, Mode, Modes, decision_of
 from app.wire.verdict import ChatVerdict, DecisionVerdict, ScoreVerdict
 from detector.canonical import TextVersion
 from detector.judge import Judgement
+from detector.opinion import Opinion
 from detector.trajectory import look_name
 from detector.verdict import LookScore, Verdict
 
@@ -38,12 +39,15 @@ def told_verdict(
     mode: Mode,
     artifact_id: str,
     text: TextVersion,
+    opinion: Opinion | None = None,
     *,
     detail: bool,
 ) -> ScoreVerdict | DecisionVerdict:
-    """The same of a verdict that has led to a decision."""
+    """The same of a verdict that has led to a decision, with the second opinion if one was asked
+    for.
+    """
     kind = ScoreVerdict if detail else DecisionVerdict
-    return kind.model_validate(_told(verdict, decision, mode, artifact_id, text))
+    return kind.model_validate(_told(verdict, decision, mode, artifact_id, text, opinion))
 
 
 def _fields(
@@ -51,12 +55,17 @@ def _fields(
 ) -> dict[str, object]:
     verdict = judgement.verdict
     assert verdict is not None
-    decision = decide(verdict, judgement.refuses, judgement.fails_closed)
-    return _told(verdict, decision, modes.at(verdict.stage), artifact_id, text)
+    mode = modes.at(verdict.stage)
+    return _told(verdict, decision_of(judgement), mode, artifact_id, text, judgement.opinion)
 
 
 def _told(
-    verdict: Verdict, decision: Decision, mode: Mode, artifact_id: str, text: TextVersion
+    verdict: Verdict,
+    decision: Decision,
+    mode: Mode,
+    artifact_id: str,
+    text: TextVersion,
+    opinion: Opinion | None,
 ) -> dict[str, object]:
     return {
         "is_ood": verdict.is_ood,
@@ -71,6 +80,19 @@ def _told(
         "artifact": artifact_id,
         "text": text,
         "looks": [_look(look) for look in verdict.looks],
+        "second_opinion": None if opinion is None else _opinion(opinion),
+    }
+
+
+def _opinion(opinion: Opinion) -> dict[str, object]:
+    return {
+        "name": opinion.name,
+        "outcome": opinion.outcome,
+        "score": None if opinion.score is None else _number(opinion.score),
+        "p_value": opinion.p_value,
+        "tokens": opinion.tokens,
+        "seconds": opinion.seconds,
+        "failure": opinion.failure,
     }
 
 

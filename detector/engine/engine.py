@@ -26,15 +26,15 @@ from detector.backend import Ask, Capacity, Finish, Observer, Step, TokenLogprob
 from detector.engine.borders import Borders
 from detector.engine.claims import claim, release, require_free
 from detector.engine.collector import Collector
-from detector.engine.logprobs import token_logprobs
+from detector.engine.logprobs import add_to_totals, token_logprobs
 from detector.engine.model.checkpoint import Checkpoint
 from detector.engine.observing import observe
 from detector.engine.prefill import Row
-from detector.engine.run import Kept, Run, advance
+from detector.engine.run import Kept, PromptEnd, Run, advance
 from detector.engine.runner import StateBytes, open_runner
 from detector.engine.sampling import draw
 from detector.engine.schedule import Schedule
-from detector.engine.work import Chunk, Decode, Prefill, Resume
+from detector.engine.work import Chunk, Decode, Prefill, Resume, Share, Sharing
 from detector.trajectory import END, PROMPT_LOOKS, Look, in_order
 
 
@@ -132,6 +132,8 @@ class Engine:
                 self._prefill(rows)
             case Resume(resumed):
                 self._resume(resumed)
+            case Share(begun):
+                self._share(begun)
             case Chunk() as chunk:
                 self._prefill_chunk(chunk)
             case Decode(runs):
@@ -160,10 +162,8 @@ class Engine:
         for place, index in enumerate(kept):
             logits_after = logits[len(starting) + place].clone()
             rows[index].run.kept = Kept(keys[place], logits_after, means[:, index, 0].clone())
-        for slot, index in enumerate(starting, start=first):
-            self._collector.sums[:, slot] = means[:, index, 0]
-        for run in started:
-            run.n_cached = len(run.ask.prompt)
+        for place, (index, run) in enumerate(zip(starting, started, strict=True)):
+            self._begin(run, first + place, means[:, index, 0], logits[place])
         ended = self._observe_rows(rows, means)
         self._end_judged(dict.fromkeys(r.run for r in rows if r.run not in started), ended)
         if started:
@@ -177,10 +177,25 @@ class Engine:
             kept, run.kept = run.kept, None
             assert kept is not None
             self._runner.restore(slot, kept.keys)
-            self._collector.sums[:, slot] = kept.state
-            run.n_cached = len(run.ask.prompt)
+            self._begin(run, slot, kept.state, kept.logits)
             logits.append(kept.logits)
         self._emit(runs, torch.stack(logits), {})
+
+    def _share(self, begun: Sequence[Sharing]) -> None:
+        """Start the generations whose prompts are in the slots of others."""
+        runs = [each.run for each in begun]
+        first = self._schedule.start(runs)
+        for slot, (run, source, end) in enumerate(begun, start=first):
+            self._runner.move(self._schedule.slot(source), slot, len(run.ask.prompt))
+            self._begin(run, slot, end.state, end.logits)
+        self._emit(runs, torch.stack([each.end.logits for each in begun]), {})
+
+    def _begin(self, run: Run, slot: int, state: Tensor, logits: Tensor) -> None:
+        """A response begins in a slot that has its prompt's keys, after a state (L + 1, d)."""
+        self._collector.sums[:, slot] = state
+        run.n_cached = len(run.ask.prompt)
+        if run.shares:
+            run.prompt_end = PromptEnd(logits.clone(), state.clone())
 
     def _prefill_chunk(self, chunk: Chunk) -> None:
         """The next chunk of a long row; what follows a whole prefill follows the last one."""
@@ -192,7 +207,7 @@ class Engine:
         if row.starts_response:
             slot = self._schedule.start([run])
             self._runner.unstage(slot, chunk.stop)
-            self._collector.sums[:, slot] = means[:, 0, 0]
+            self._begin(run, slot, means[:, 0, 0], logits[0])
             self._emit([run], logits, self._observe_rows([row], means))
             return
         run.n_cached = 0
@@ -210,11 +225,8 @@ class Engine:
 
     def _decode(self, runs: Sequence[Run]) -> None:
         """One token for every running request."""
-        logits = self._runner.decode(
-            [run.generated[-1] for run in runs],
-            [run.n_cached for run in runs],
-            collect=self._judges_responses,
-        )
+        tokens, positions = [run.generated[-1] for run in runs], [run.n_cached for run in runs]
+        logits = self._runner.decode(tokens, positions, collect=self._judges_responses)
         due: dict[Look, list[Run]] = {}
         for run in runs:
             run.n_cached += 1
@@ -229,18 +241,17 @@ class Engine:
         """Show the observer every look of a prefill; returns whom to end, and how."""
         ended: dict[Run, Finish] = {}
         for look in in_order({look for row in rows for look in row.looks}):
-            picked = [
-                (index, row.looks[look]) for index, row in enumerate(rows) if look in row.looks
-            ]
+            picked = [(n, row.looks[look]) for n, row in enumerate(rows) if look in row.looks]
             indices, spans = zip(*picked, strict=True)
             runs = [rows[index].run for index in indices]
-            ended |= self._observe(look, runs, means[:, indices, spans].transpose(0, 1))
+            shown = means[:, indices, spans].transpose(0, 1)
+            ended |= observe(self._observer, look, runs, shown)
         return ended
 
     def _observe_responses(self, look: Look, runs: Sequence[Run]) -> dict[Run, Finish]:
         """Show the observer the running means of running requests, or those of a patch."""
         means = self._borders.since(look, runs, self._running_means(runs))
-        return self._observe(look, runs, means)
+        return observe(self._observer, look, runs, means)
 
     def _running_means(self, runs: Sequence[Run]) -> Tensor:
         """(n, L + 1, d)."""
@@ -248,15 +259,13 @@ class Engine:
         counts = [run.n_cached - len(run.ask.prompt) + 1 for run in runs]
         return self._collector.running_means(slots, counts).transpose(0, 1)
 
-    def _observe(self, look: Look, runs: Sequence[Run], means: Tensor) -> dict[Run, Finish]:
-        return observe(self._observer, look, runs, means)
-
     def _emit(self, runs: Sequence[Run], logits: Tensor, ended: dict[Run, Finish]) -> None:
         """Draw, record and report each request's next token, or its end."""
         self._borders.keep(runs, ended, self._running_means)
         eos_ids = self.checkpoint.eos_ids
         tokens, failed = draw(logits, runs, eos_ids)
         logprobs = token_logprobs(logits, tokens, [run.ask.n_logprobs for run in runs])
+        add_to_totals(logits, runs)
         finishes = advance(runs, tokens, eos_ids, ended | failed)
         if END in self.looks:
             finished = [run for run in finishes if finishes[run] in ("stop", "length")]

@@ -1,4 +1,4 @@
-"""Log-probabilities of drawn tokens and of those that were most likely."""
+"""What the model said of drawn tokens: log-probabilities, and the average distribution."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from detector.backend import TokenLogprobs
+from detector.engine.run import Run
 
 
 def token_logprobs(
@@ -29,3 +30,15 @@ def token_logprobs(
         likely = list(zip(top_ids, top, strict=True))[: n_top[row]]
         result[row] = TokenLogprobs(tokens[row], logprob, tuple(likely))
     return result
+
+
+def add_to_totals(logits: Tensor, runs: Sequence[Run]) -> None:
+    """Add the distribution of each row of logits (n, vocabulary) to its run's total, where that is
+    asked for.
+    """
+    rows = [row for row, run in enumerate(runs) if run.ask.averaged]
+    if not rows:
+        return
+    for row, probabilities in zip(rows, logits[rows].float().softmax(-1), strict=True):
+        run = runs[row]
+        run.total = probabilities if run.total is None else run.total + probabilities

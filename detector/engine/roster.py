@@ -94,6 +94,7 @@ class Roster:
                             "before this one or with it",
                             param="first",
                         )
+                    run.first.shares |= ask.prompt == ask.first.prompt
                 if ask.timeout_seconds is not None:
                     run.deadline = now + ask.timeout_seconds
             self._runs |= runs

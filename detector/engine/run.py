@@ -32,15 +32,28 @@ class Kept:
     state: torch.Tensor
 
 
+@dataclass(frozen=True)
+class PromptEnd:
+    """Where a prompt ends that other responses share: the logits after its last token
+    (vocabulary,) and the state there (L + 1, d).
+    """
+
+    logits: torch.Tensor
+    state: torch.Tensor
+
+
 @dataclass(eq=False)
 class Run:
     """What becomes of an ask.
 
     `first` is the run of `ask.first`. `deadline` is in seconds of the engine's clock,
     `n_cached` the number of positions whose keys are in its slot. One that waits may have been
-    judged at its prompt already, and that prefill be `kept`. The draw's `processors`, `generator`
-    and, where it has a grammar, `hold` are made at its first token. `borders` are the sums of its
-    states (L + 1, d) over so many tokens, where a patch begins that is still to be looked at.
+    judged at its prompt already, and that prefill be `kept`. One that `shares` is the first of
+    others on the same prompt, which begin where that ends: at its `prompt_end`, once that is
+    prefilled. `total` sums up what the model said of its tokens, where its average is asked for.
+    The draw's `processors`, `generator` and, where it has a grammar, `hold` are made at its first
+    token. `borders` are the sums of its states (L + 1, d) over so many tokens, where a patch begins
+    that is still to be looked at.
 
     It `arrived`, was prefilled `ahead`, `began` to be prefilled in its turn and was given its
     `first_token` when the clock said so.
@@ -61,6 +74,9 @@ class Run:
     is_judged: bool = False
     is_kept: bool = False
     kept: Kept | None = None
+    shares: bool = False
+    prompt_end: PromptEnd | None = None
+    total: torch.Tensor | None = None
     processors: LogitsProcessorList | None = None
     generator: torch.Generator | None = None
     hold: Hold | None = None
@@ -83,7 +99,10 @@ class Run:
         timings = None
         if finish is not None or len(self.generated) == 1:
             timings = self._timings(finish)
-        return Step(self.ask, token, finish, logprobs, timings)
+        averaged = None
+        if finish in ("stop", "length") and self.total is not None:
+            averaged = (self.total / len(self.generated)).cpu()
+        return Step(self.ask, token, finish, logprobs, timings, averaged)
 
     def _timings(self, finish: Finish | None) -> Timings | None:
         # Judged ahead, it has run only if that ended it: else it went on waiting.

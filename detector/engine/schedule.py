@@ -3,6 +3,8 @@
 A step prefills one batch of prompts (or one chunk of a long prompt, question or trace), or it
 decodes one token for every running request. Prompts go first, so that first tokens go out soon,
 no more than `prefill_tokens` positions between two decode steps, so that nobody is kept waiting.
+Further responses to a prompt are not prefilled, as long as one of them runs: they begin with a copy
+of its keys.
 Running requests occupy slots 0..n-1; a finished one is back-filled by the last.
 
 While no slot is free, those who wait and may be refused are judged ahead, in their order: what is
@@ -21,7 +23,7 @@ from dataclasses import replace
 from detector.engine.prefill import Row, row_ahead, rows_of
 from detector.engine.roster import Roster
 from detector.engine.run import Run
-from detector.engine.work import Chunk, Decode, Freed, Prefill, Resume, begin
+from detector.engine.work import Chunk, Decode, Freed, Prefill, Resume, Share, Sharing, begin
 from detector.trajectory import Look
 
 _AHEAD_SHARE = 2
@@ -81,7 +83,7 @@ class Schedule(Roster):
     def slot(self, run: Run) -> int:
         return self._running.index(run)
 
-    def next(self) -> Prefill | Chunk | Resume | Decode | None:
+    def next(self) -> Prefill | Chunk | Resume | Share | Decode | None:
         """The next step's work; nothing when nobody is there."""
         with self._lock:
             if not self._running:
@@ -92,10 +94,12 @@ class Schedule(Roster):
             self._n_prefilled = 0
             return Decode(tuple(self._running)) if self._running else None
 
-    def _next_prefill(self) -> Prefill | Chunk | Resume | None:
+    def _next_prefill(self) -> Prefill | Chunk | Resume | Share | None:
         if self._staged is None:
             if kept := self._take_kept():
                 return Resume(tuple(kept))
+            if sharing := self._take_sharing():
+                return Share(tuple(sharing))
             rows = tuple(self._take_waiting())
             if rows:
                 self._n_prefilled += len(rows) * max(len(row.ids) for row in rows)
@@ -124,6 +128,33 @@ class Schedule(Roster):
             self._waiting.remove(run)
         return taken
 
+    def _take_sharing(self) -> list[Sharing]:
+        """Take those whose turn it is and whose prompt is in a slot already, as far as there are
+        slots.
+        """
+        taken: list[Sharing] = []
+        n_free = self._n_slots - len(self._running)
+        for run in self._waiting:
+            if run.ask.response is not None or run.first in self._waiting:
+                continue
+            sharing = self._sharing(run)
+            if sharing is None or len(taken) == n_free:
+                break
+            taken.append(sharing)
+        for each in taken:
+            self._waiting.remove(each.run)
+        return taken
+
+    def _sharing(self, run: Run) -> Sharing | None:
+        """How it would begin, where somebody still runs on the same prompt."""
+        first, prompt = run.first, run.ask.prompt
+        if first is None or first.prompt_end is None or prompt != first.ask.prompt:
+            return None
+        for each in self._running:
+            if first in (each, each.first) and each.ask.prompt == prompt:
+                return Sharing(run, each, first.prompt_end)
+        return None
+
     def _take_waiting(self) -> list[Row]:
         """Take waiting requests, first come first served, while there is room for them.
 
@@ -145,7 +176,7 @@ class Schedule(Roster):
             first = run.first
             if first in self._waiting or any(row.run is first for row in taken):
                 continue
-            if run.is_kept:  # its turn is the next step
+            if run.is_kept or self._sharing(run):  # its turn is the next step
                 break
             rows = rows_of(run, self._looks)
             length = max(longest, *(len(row.ids) for row in rows))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from detector.engine.prefill import Row
-from detector.engine.run import Run
+from detector.engine.run import PromptEnd, Run
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,23 @@ class Resume:
     runs: tuple[Run, ...]
 
 
+class Sharing(NamedTuple):
+    """A response that begins at its prompt's `end`, whose keys are in the slot of the `source`,
+    which runs on the same prompt.
+    """
+
+    run: Run
+    source: Run
+    end: PromptEnd
+
+
+@dataclass(frozen=True)
+class Share:
+    """Next: these begin, and nothing is prefilled for them."""
+
+    begun: tuple[Sharing, ...]
+
+
 @dataclass(frozen=True)
 class Decode:
     """Next: one token for each of these, which occupy slots 0..n-1."""
@@ -43,7 +60,7 @@ class Decode:
     runs: tuple[Run, ...]
 
 
-def begin(work: Prefill | Chunk | Resume) -> None:
+def begin(work: Prefill | Chunk | Resume | Share) -> None:
     """Tell the requests that are its that their prefill begins."""
     match work:
         case Prefill(rows):
@@ -52,6 +69,8 @@ def begin(work: Prefill | Chunk | Resume) -> None:
             runs = [] if start else [row.run]
         case Resume(resumed):
             runs = resumed
+        case Share(begun):
+            runs = [each.run for each in begun]
     for run in runs:
         run.begin()
 

@@ -69,7 +69,7 @@ def test_a_restart_goes_on_with_the_chain(tmp_path: Path) -> None:
         (
             "INSERT INTO audit SELECT 6, time, request_id, key_id, model, artifact, stage, score, "
             "p_value, threshold, mode, outcome, n_prompt, n_response, prompt_hmac, "
-            "prompt, link FROM audit WHERE number = 5",
+            "prompt, second_opinion, second_p_value, link FROM audit WHERE number = 5",
             "row 6 is not as it was written",
         ),
     ],
@@ -212,9 +212,15 @@ def test_many_threads_append_at_once(tmp_path: Path) -> None:
     assert verify(path, KEY) == 800 == log.n_written
 
 
-def as_it_was_before_prompts(path: Path, n: int) -> Path:
-    """A log as the version before wrote it: a column fewer, and links over the others."""
-    columns = [name for name in COLUMNS if name != "prompt"]
+BEFORE = {
+    "prompts": ("prompt", "second_opinion", "second_p_value"),
+    "second opinions": ("second_opinion", "second_p_value"),
+}
+
+
+def as_it_was_before(what: str, path: Path, n: int) -> Path:
+    """A log as an earlier version wrote it: without some columns, and links over the others."""
+    columns = [name for name in COLUMNS if name not in BEFORE[what]]
     kinds = ", ".join(f"{name} {COLUMNS[name]}" for name in columns)
     with closing(sqlite3.connect(path, isolation_level=None)) as file:
         file.execute(
@@ -230,9 +236,10 @@ def as_it_was_before_prompts(path: Path, n: int) -> Path:
     return path
 
 
+@pytest.mark.parametrize("what", BEFORE)
 @pytest.mark.parametrize("n", [0, 3])
-def test_a_log_of_the_version_before_goes_on_in_a_new_file(tmp_path: Path, n: int) -> None:
-    path = as_it_was_before_prompts(tmp_path / "audit.sqlite", n)
+def test_a_log_of_a_version_before_goes_on_in_a_new_file(tmp_path: Path, n: int, what: str) -> None:
+    path = as_it_was_before(what, tmp_path / "audit.sqlite", n)
     assert verify(path, KEY) == n
     written(path, 2)
     assert [each.name for each in rotated(path)] == ["audit.sqlite.000000000001"]

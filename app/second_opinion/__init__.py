@@ -1,0 +1,1 @@
+"""Between a flag and a refusal: another way of asking whether a flagged question is in scope."""
