@@ -18,6 +18,7 @@ from detector.canonical import CANONICAL, TextVersion
 from detector.engine_record import EngineName, EngineRecord, Standing
 from detector.errors import ArtifactMismatchError
 from detector.groups import Grouping
+from detector.recheck_record import RecheckRecord
 from detector.verdict import Guarantee
 
 Judged = Literal["question", "conversation"]
@@ -201,6 +202,7 @@ class Manifest(_Frozen):
     questions, which gave power and no say in the false-alarm rate. `canaries` may be put into an
     artifact that was made without. The threshold is that of `fingerprint` and `engine`, and was
     seen to hold in `revalidated`; `fitted_in` is where the Gaussians were fitted, if elsewhere.
+    `recheck` says whether the model may check its own answers, where that was measured.
     """
 
     format: Literal[3] = 3
@@ -223,6 +225,7 @@ class Manifest(_Frozen):
     engine: EngineRecord = EngineRecord()
     revalidated: tuple[Revalidation, ...] = ()
     fitted_in: Place | None = None
+    recheck: RecheckRecord | None = None
 
     @property
     def place(self) -> Place:
@@ -273,8 +276,8 @@ class Manifest(_Frozen):
         if "dtype" in names and "weights" in names:
             names.remove("weights")
         differing = [
-            f"{name} (calibrated {_short(getattr(self.fingerprint, name))}, served "
-            f"{_short(getattr(served, name))})"
+            f"{name} (calibrated {getattr(self.fingerprint, name):.12}, served "
+            f"{getattr(served, name):.12})"
             for name in names
         ]
         if self.engine.name != engine.name:
@@ -291,7 +294,3 @@ class Manifest(_Frozen):
             f"{model_name!r} in {', '.join(differing)}: {fix}",
             param="artifact",
         )
-
-
-def _short(value: str) -> str:
-    return value[:12]

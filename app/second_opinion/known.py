@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from app.second_opinion.by_checking import ByChecking, require_recheck
 from app.second_opinion.giving import Name, SecondOpinion
 from app.settings import Settings
 from detector.manifest import Manifest, Place
@@ -17,14 +18,19 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class Kind:
     """`require` raises ArtifactMismatchError where an artifact's manifest has not what the second
-    opinion needs of it at the place where it is served; `make` makes one by what is loaded.
+    opinion needs of it at the place where it is served; `make` makes one by what is loaded. One
+    that `answers` frees a question with an answer of its own, and is asked for where there is one to
+    send.
     """
 
     require: Callable[[Settings, Manifest, Place], None]
     make: Callable[[Loaded], SecondOpinion]
+    answers: bool = False
 
 
-KINDS: dict[Name, Kind] = {}
+KINDS: dict[Name, Kind] = {
+    "recheck": Kind(require_recheck, ByChecking, answers=True),
+}
 
 
 def require_second_opinion(settings: Settings, manifest: Manifest, place: Place) -> None:
