@@ -1,4 +1,6 @@
-"""The calibration command line: generate, vary, collect, fit, report, canaries, revalidate, ask."""
+"""The calibration command line: generate, vary, collect, fit, report, canaries, revalidate,
+recheck, ask.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +16,7 @@ from calibration.commands.canaries import Canaries
 from calibration.commands.collect import Collect
 from calibration.commands.fit import Fit
 from calibration.commands.generate import Generate
+from calibration.commands.recheck import Recheck
 from calibration.commands.report import Report
 from calibration.commands.revalidate import Revalidate
 from calibration.commands.vary import Vary
@@ -32,6 +35,9 @@ class Calibration(CommandLine):
     )
     revalidate: CliSubCommand[Revalidate] = Field(
         description="see whether an artifact holds on another engine, device or dtype"
+    )
+    recheck: CliSubCommand[Recheck] = Field(
+        description="see whether the model's answers are better for its own check"
     )
     ask: CliSubCommand[Ask] = Field(description="count what a running service refuses")
 

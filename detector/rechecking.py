@@ -39,6 +39,8 @@ UNFINISHED = "the second answer has no end in the tokens that it may have"
 UNSEEN = "no look sees both answers"
 
 _MORE_THAN_SEEDS = 2**48
+
+
 @dataclass(frozen=True)
 class Due:
     """What is to be asked next, and what is to be judged of it."""
@@ -239,9 +241,7 @@ class Round:
         last = self._messages[-1]
         messages = [*self._messages[:-1], {**last, "content": f"{last['content']}\n\n{answer}"}]
         question = self._judged(messages)
-        prompt = (
-            self._codec.encode_conversation(messages) if question is None else question.tokens
-        )
+        prompt = self._codec.encode_conversation(messages) if question is None else question.tokens
         return Ask(
             prompt,
             question=question,

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 class Kind:
     """`require` raises ArtifactMismatchError where an artifact's manifest has not what the second
     opinion needs of it at the place where it is served; `make` makes one by what is loaded. One
-    that `answers` frees a question with an answer of its own, and is asked for where there is one to
-    send.
+    that `answers` frees a question with an answer of its own, and is asked for where one is to be
+    sent.
     """
 
     require: Callable[[Settings, Manifest, Place], None]
