@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from app.settings import Settings
+from detector.answers import Entails
 from detector.backend import Backend
 from detector.engine_record import EngineRecord
 from detector.judge import Judge
@@ -102,3 +103,13 @@ def _vllm(
         backend.close()
         raise
     return backend
+
+
+def entails_of(settings: Settings) -> tuple[Entails | None, str]:
+    """The NLI model that the settings name, loaded once, and its identity; none without one."""
+    if settings.second_opinion_nli is None:
+        return None, ""
+    from detector.engine.model.nli import load_nli
+
+    nli = load_nli(settings.second_opinion_nli)
+    return nli, nli.identity

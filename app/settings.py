@@ -94,6 +94,11 @@ class Settings(BaseSettings):
         allow_inf_nan=False,
         description="time for a second opinion, waiting included; then the flag stays",
     )
+    second_opinion_nli: str | None = Field(
+        default=None,
+        description="model that tells which answers without a number come to the same: a local "
+        "folder or a hub id",
+    )
     refusal: str = Field(
         default="This question is outside the scope that this service answers.",
         description="text of a refusal",

@@ -50,6 +50,7 @@ MODE = "trajguard.mode"
 STAGE = "trajguard.stage"
 P_VALUE = "trajguard.p_value"
 ARTIFACT = "trajguard.artifact"
+SECOND_OPINION = "trajguard.second_opinion"
 
 _CLOSING_SECONDS = 1.5
 
@@ -116,7 +117,7 @@ class Telemetry:
     def _tell_verdict(
         self, event: Judged, answered: dict[str, str | None], context: Context | None
     ) -> None:
-        verdict = event.verdict
+        verdict, opinion = event.verdict, event.opinion
         if verdict is None or event.decision is None:
             return
         self.loggers.get_logger(NAME, _VERSION).emit(
@@ -133,6 +134,7 @@ class Telemetry:
                     STAGE: verdict.stage,
                     P_VALUE: verdict.p_value,
                     ARTIFACT: event.artifact,
+                    SECOND_OPINION: None if opinion is None else opinion.outcome,
                     **answered,
                 }
             ),

@@ -1,5 +1,5 @@
 """The calibration command line: generate, vary, collect, fit, report, canaries, revalidate,
-recheck, ask.
+second-opinion, recheck, ask.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from calibration.commands.generate import Generate
 from calibration.commands.recheck import Recheck
 from calibration.commands.report import Report
 from calibration.commands.revalidate import Revalidate
+from calibration.commands.second_opinion import SecondOpinion
 from calibration.commands.vary import Vary
 
 
@@ -35,6 +36,9 @@ class Calibration(CommandLine):
     )
     revalidate: CliSubCommand[Revalidate] = Field(
         description="see whether an artifact holds on another engine, device or dtype"
+    )
+    second_opinion: CliSubCommand[SecondOpinion] = Field(
+        description="calibrate what a service asks about a question that it has flagged"
     )
     recheck: CliSubCommand[Recheck] = Field(
         description="see whether the model's answers are better for its own check"

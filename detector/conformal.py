@@ -25,9 +25,11 @@ and P(p <= alpha) <= alpha for the first question of a new group, at no alpha be
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 
 import torch
 from scipy.special import bdtr, betaincinv
@@ -151,6 +153,10 @@ class Calibration:
 
     scores: Tensor
     weights: Tensor | None = None
+    # Every verdict asks for the same few.
+    _thresholds: dict[tuple[float, Guarantee], float] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
     def __post_init__(self) -> None:
         if not bool((self.scores == self.scores.sort().values).all()):
@@ -180,6 +186,12 @@ class Calibration:
         Under "pac" weighted questions count as their templates do: k of those, as if each had
         one question. Raises TooFewQuestionsError as `rank` does.
         """
+        known = self._thresholds.get((alpha, guarantee))
+        if known is None:
+            known = self._thresholds[alpha, guarantee] = self._threshold(alpha, guarantee, whose)
+        return known
+
+    def _threshold(self, alpha: float, guarantee: Guarantee, whose: str) -> float:
         if self.weights is None:
             return float(self.scores[-rank(len(self.scores), alpha, guarantee, whose)])
         if guarantee == "pac":
@@ -210,11 +222,19 @@ class Calibration:
         return false_alarm_bound(n, above + 1, delta / math.e)
 
     def p_value(self, score: float) -> float:
-        """The conformal p-value of one score."""
-        scores = torch.tensor([score], dtype=torch.float64)
-        if self.weights is None:
-            return float(p_values(scores, self.scores)[0])
-        return float(weighted_p_values(scores, self.scores, self.weights)[0])
+        """The conformal p-value of one score: that of `p_values`, or of `weighted_p_values`, at a
+        fraction of their time.
+        """
+        ordered, weight_from = self._listed
+        # Nothing is at or above NaN, as `searchsorted` has it.
+        place = len(ordered) if math.isnan(score) else bisect_left(ordered, score)
+        return (1 + weight_from[place]) / (1 + weight_from[0])
+
+    @cached_property
+    def _listed(self) -> tuple[list[float], list[float]]:
+        """The scores, and the weight of the i-th and all later ones, i = 0..n."""
+        weights = torch.ones_like(self.scores) if self.weights is None else self.weights
+        return self.scores.tolist(), _weight_from(weights).tolist()
 
     def quantiles(self, shares: Sequence[float]) -> list[float]:
         """For each share the smallest score that at least so much of all weight is at or below."""

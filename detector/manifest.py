@@ -18,6 +18,7 @@ from detector.canonical import CANONICAL, TextVersion
 from detector.engine_record import EngineName, EngineRecord, Standing
 from detector.errors import ArtifactMismatchError
 from detector.groups import Grouping
+from detector.opinion_record import OpinionRecord
 from detector.recheck_record import RecheckRecord
 from detector.verdict import Guarantee
 
@@ -225,6 +226,7 @@ class Manifest(_Frozen):
     engine: EngineRecord = EngineRecord()
     revalidated: tuple[Revalidation, ...] = ()
     fitted_in: Place | None = None
+    second_opinion: OpinionRecord | None = None
     recheck: RecheckRecord | None = None
 
     @property

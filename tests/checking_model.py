@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from detector.backend import Ask
-from detector.recheck_record import Rechecking, RecheckCounts, RecheckRecord
+from detector.recheck_record import RecheckCounts, Rechecking, RecheckRecord
 from tests.app.recorded import END_TOKEN
 
 CHECK = "Is it right, at p = {p_value}?"

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from app.second_opinion.by_answers import ByAnswers, require_persuasion, require_uncertainty
 from app.second_opinion.by_checking import ByChecking, require_recheck
 from app.second_opinion.giving import Name, SecondOpinion
 from app.settings import Settings
@@ -29,6 +30,8 @@ class Kind:
 
 
 KINDS: dict[Name, Kind] = {
+    "uncertainty": Kind(require_uncertainty, lambda loaded: ByAnswers(loaded, "uncertainty")),
+    "persuasion": Kind(require_persuasion, lambda loaded: ByAnswers(loaded, "persuasion")),
     "recheck": Kind(require_recheck, ByChecking, answers=True),
 }
 

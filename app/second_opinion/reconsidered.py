@@ -142,11 +142,13 @@ class Reconsidered:
         asks = [ask for ask in self._open if (ask.first or ask) is first]
         for ask in asks:
             self._judgements[ask].opinion = opinion
+        if not asks:
+            return
         if opinion.frees and opinion.response is not None:
             for ask in asks:
                 yield from self._answered(ask, opinion.response, opinion.finish)
         elif opinion.frees and any(step.finish == "judged" for step in held):
-            self._ask_anew(first, asks)
+            self._ask_anew(asks)
         else:
             yield from held
 
@@ -158,8 +160,9 @@ class Reconsidered:
             yield Step(ask, token)
         yield Step(ask, response[-1] if response else None, finish)
 
-    def _ask_anew(self, first: Ask, asks: list[Ask]) -> None:
+    def _ask_anew(self, asks: list[Ask]) -> None:
         """Raises as `Loaded.submit` does, and DeadlineError where no time is left for it."""
+        first = asks[0]
         left = self._left_of(first)
         if left <= 0:
             raise DeadlineError(
@@ -168,7 +171,7 @@ class Reconsidered:
                 param="trajguard.timeout_seconds",
             )
         seconds = None if first.timeout_seconds is None else left
-        anew = replace(first, timeout_seconds=seconds, refusable=False)
+        anew = replace(first, first=None, timeout_seconds=seconds, refusable=False)
         for ask in asks:
             mine = anew if ask is first else replace(ask, timeout_seconds=seconds, first=anew)
             self._open[ask], self._original[mine] = mine, ask

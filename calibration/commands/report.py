@@ -81,6 +81,10 @@ class Report(Command):
         judged = judge(at, self.collected, options.ood)
         report = reported(judged, self.collected, options)
         print(report)
+        if artifact.manifest.second_opinion is not None:
+            from calibration.reporting.second_opinion import joint_rates
+
+            print(f"\n{joint_rates(artifact.manifest.second_opinion)}")
         if self.json_file is not None:
             write_atomically(self.json_file, report.as_json().encode())
         parts = {f"group {group.name!r}": group.n_holdout for group in report.groups}

@@ -140,7 +140,8 @@ class VllmBackend:
     def _give(self, flight: Flight) -> None:
         row = flight.row
         flight.run.begin()
-        name = self._engine.add_request(flight.name, tokens_input(list(row.ids)), params_of(row))
+        params = params_of(row, seeded=self._worker.runner.seeds_itself)
+        name = self._engine.add_request(flight.name, tokens_input(list(row.ids)), params)
         self._inside[name], self._outside[flight.name], self._names[flight] = flight, flight, name
         judged = row.starts_response and bool(self.looks - PROMPT_LOOKS)
         self._pool.watch(name, row, sums=judged)
@@ -153,7 +154,10 @@ class VllmBackend:
         self._pool.forget(name)
 
     def _before_draw(
-        self, names: Sequence[str], logits: Tensor, generators: dict[int, torch.Generator]
+        self,
+        names: Sequence[str],
+        logits: Tensor,
+        generators: dict[int, torch.Generator] | None,
     ) -> None:
         """Called by the worker: those all of whose tokens have run draw the next one."""
         rows, runs = [], []

@@ -47,10 +47,10 @@ class Draws:
         rows: Sequence[int],
         runs: Sequence[Run],
         logits: Tensor,
-        generators: dict[int, torch.Generator],
+        generators: dict[int, torch.Generator] | None,
     ) -> None:
         """These runs draw from these rows of a step's logits, changed here in place, by those
-        generators that the rows have.
+        generators that the rows have, unless the runner draws from seeds by itself (None).
         """
         self._runs = list(runs)
         self._kept = {}
@@ -65,9 +65,10 @@ class Draws:
         for row, run in zip(rows, runs, strict=True):
             if run.ask.n_logprobs is not None:
                 self._kept[run] = logits[row].clone()
-            if run.ask.seed is not None and temperature_of(run.ask.sampling):
+            seed = run.ask.seed if temperature_of(run.ask.sampling) else None
+            if generators is not None and seed is not None:
                 if run.generator is None:
-                    run.generator = torch.Generator(logits.device).manual_seed(run.ask.seed)
+                    run.generator = torch.Generator(logits.device).manual_seed(seed)
                 generators[row] = run.generator
         held = hold(runs, self._eos_ids, logits.shape[-1], logits.device)
         self._stuck = {runs[index] for index in held.stuck}

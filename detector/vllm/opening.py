@@ -21,9 +21,8 @@ if TYPE_CHECKING:
 
     from detector.vllm.backend import VllmBackend
 
-_ENVIRONMENT = {
+ENVIRONMENT = {
     "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # the core runs on the thread that steps it
-    "VLLM_USE_V2_MODEL_RUNNER": "0",  # whose steps are laid out as the worker reads them
     "VLLM_CONFIGURE_LOGGING": "0",  # its log is written as ours is
     "VLLM_NO_USAGE_STATS": "1",
     "VLLM_DO_NOT_TRACK": "1",
@@ -93,7 +92,7 @@ def open_backend(
     require_installed()
     if _open:
         raise EngineError("vLLM already runs in this process: close that backend first")
-    os.environ.update(_ENVIRONMENT)
+    os.environ.update(ENVIRONMENT)
     logging.getLogger("vllm").setLevel(logging.WARNING)
 
     import psutil

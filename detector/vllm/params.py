@@ -16,13 +16,13 @@ ties.
 """
 
 
-def params_of(row: Row) -> SamplingParams:
+def params_of(row: Row, *, seeded: bool) -> SamplingParams:
     """How vLLM runs a row: on with the response where that starts, to its end alone otherwise.
 
-    vLLM ends no response: which token does is decided where it is emitted. Nor does it know of
-    seeds: see `drawing`. Where more of a row is
-    judged than its last position, none of it is taken from the prefix cache, which holds keys
-    and no states.
+    vLLM ends no response: which token does is decided where it is emitted. It is told of seeds
+    where it draws from them by itself (`seeded`); see `drawing`. Where more of a row is judged
+    than its last position, none of it is taken from the prefix cache, which holds keys and no
+    states.
     """
     ask = row.run.ask
     judged_as_a_whole = bool(set(row.looks) - {PROMPT})
@@ -38,6 +38,7 @@ def params_of(row: Row) -> SamplingParams:
     sampling = ask.sampling
     return SamplingParams(
         temperature=temperature_of(sampling),
+        seed=ask.seed if seeded else None,
         top_p=sampling.top_p,
         top_k=sampling.top_k,
         repetition_penalty=sampling.repetition_penalty,

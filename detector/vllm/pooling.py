@@ -97,9 +97,21 @@ class Pool:
         for pooled in step.begun:
             self.sums[pooled.seat] = pooled.means[0]
         if step.sums:
-            seats, rows = to_device(step.sums, self.sums.device).unbind(1)
-            states = torch.stack([plane.index_select(0, rows) for plane in planes], dim=1)
-            self.sums.index_add_(0, seats, states.float())
+            self._add_sums(step.sums, planes)
+
+    def _add_sums(self, sums: Sequence[tuple[int, int]], planes: Sequence[Tensor]) -> None:
+        """Rows that follow each other, as all do of a step without a prompt, are read where they
+        lie: a kernel for all planes, not one a plane.
+        """
+        seats, rows = (list(column) for column in zip(*sums, strict=True))
+        first, n = rows[0], len(rows)
+        if rows == list(range(first, first + n)):
+            read = [plane[first : first + n] for plane in planes]
+        else:
+            picked = to_device(rows, self.sums.device)
+            read = [plane.index_select(0, picked) for plane in planes]
+        states = torch.stack(read, dim=1)
+        self.sums.index_add_(0, to_device(seats, self.sums.device), states.float())
 
     def _add_spans(
         self, spans: Sequence[tuple[_Pooled, int, range, float]], planes: Sequence[Tensor]

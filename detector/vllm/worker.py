@@ -8,16 +8,16 @@ one of these itself, by its name: `open_backend` finds it there.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
 from vllm.model_executor.models.interfaces import supports_eagle3
 from vllm.platforms import current_platform
 
 from detector.errors import UnsupportedModelError
-from detector.vllm.pooling import Part, Pool
+from detector.vllm.model_runners import BeforeDraw, ModelRunner, model_runner
+from detector.vllm.pooling import Pool
 
 if TYPE_CHECKING or not current_platform.is_cpu():
     from vllm.v1.worker.gpu_worker import Worker
@@ -27,16 +27,12 @@ else:
 NAME = f"{__name__}.PoolingWorker"
 """What vLLM is told to make."""
 
-BeforeDraw = Callable[[list[str], Tensor, dict[int, torch.Generator]], None]
-
 
 class PoolingWorker(Worker):  # type: ignore[misc]
-    """Its `pool` has the trajectories. `before_draw` is called with the names of the requests of
-    a step, in the order of its logits, these (n, vocabulary), to change them in place, and the
-    generators of rows, of which there are none yet.
-    """
+    """Its `pool` has the trajectories; `before_draw` is called before each draw of its `runner`."""
 
     pool: Pool
+    runner: ModelRunner
     before_draw: BeforeDraw | None = None
 
     def load_model(self, *, load_dummy_weights: bool = False) -> None:
@@ -53,6 +49,7 @@ class PoolingWorker(Worker):  # type: ignore[misc]
         n_layers = config.get_total_num_hidden_layers()
         runner.model.set_aux_hidden_state_layers(tuple(range(n_layers + 1)))
         runner.use_aux_hidden_state_outputs = True
+        self.runner = model_runner(runner, is_v2=self.use_v2_model_runner)
         self.pool = Pool(
             n_layers + 1,
             config.get_hidden_size(),
@@ -67,7 +64,7 @@ class PoolingWorker(Worker):  # type: ignore[misc]
         output = super().execute_model(scheduler_output)
         state = self.model_runner.execute_model_state
         if state is not None and state.aux_hidden_states is not None:
-            self.pool.collect(self._parts(), state.aux_hidden_states)
+            self.pool.collect(self.runner.parts(), state.aux_hidden_states)
         return output
 
     def _new_blocks(self, scheduled: Any) -> Iterator[int]:
@@ -91,26 +88,10 @@ class PoolingWorker(Worker):  # type: ignore[misc]
             for blocks in groups:
                 yield from blocks[-(-n_computed // size) :]
 
-    def _parts(self) -> Iterator[Part]:
-        """What the step that has just run had of each request."""
-        batch: Any = self.model_runner.input_batch
-        ends = self.model_runner.query_start_loc.np
-        for index, name in enumerate(batch.req_ids):
-            row, n = int(ends[index]), int(ends[index + 1] - ends[index])
-            start = int(batch.num_computed_tokens_cpu[index])
-            yield Part(name, row, start, start + n)
-
     @torch.inference_mode()
     def sample_tokens(self, grammar_output: Any) -> Any:
-        state = self.model_runner.execute_model_state
-        batch: Any = self.model_runner.input_batch
-        try:
-            if state is not None and self.before_draw is not None:
-                self.before_draw(list(batch.req_ids), state.logits, batch.generators)
+        with self.runner.drawing(self.before_draw):
             return super().sample_tokens(grammar_output)
-        finally:
-            # Rows change places between steps, and those of a step that draw not have none.
-            batch.generators.clear()
 
     def forget_step(self) -> None:
         """Let go of a step that failed between its forward pass and its draw."""

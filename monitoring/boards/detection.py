@@ -1,4 +1,4 @@
-"""What the guard sees: scores, p-values, drift, canaries."""
+"""What the guard sees: scores, p-values, drift, canaries, second opinions."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _MOVED = 'outcome=~"moved|failed"'
 
 
 def panels() -> list[Panel]:
-    return [*_tiles(), *_p_values(), *_scores(), *_drift(), *_canaries()]
+    return [*_tiles(), *_p_values(), *_scores(), *_drift(), *_canaries(), *_second_opinions()]
 
 
 def _tiles() -> list[Panel]:
@@ -250,5 +250,38 @@ def _canaries() -> list[Panel]:
             f"median | {quantile(0.5, 'canary_shift', over='1h')}",
             f"95 % | {quantile(0.95, 'canary_shift', over='1h')}",
             no_value="No canaries",
+        ),
+    ]
+
+
+def _second_opinions() -> list[Panel]:
+    waited = rate("second_opinion_seconds_bucket", by="le, name", over="1h")
+    return [
+        lines(
+            "Second opinions",
+            "What came of flagged questions that were asked about again, a second: freed, held, "
+            "none to be had (failed: too many at once, too slow, an error), or a client that left.",
+            "reqps",
+            (0, 52, 8, 8),
+            f"{{{{name}}}} {{{{outcome}}}} | {rate('second_opinions_total', by='name, outcome')}",
+            stacked=True,
+            no_value="None asked for",
+        ),
+        lines(
+            "Time for a second opinion",
+            "Median and 95 % point of how long the last hour's flagged questions waited.",
+            "s",
+            (8, 52, 8, 8),
+            *(f"{{{{name}}}} {q} | histogram_quantile({q}, {waited})" for q in (0.5, 0.95)),
+            no_value="None asked for",
+        ),
+        lines(
+            "Tokens for second opinions",
+            "Read and generated, a second, beside those of users.",
+            "short",
+            (16, 52, 8, 8),
+            f"{{{{name}}}} | {rate('second_opinion_tokens_total', by='name')}",
+            f"users | {rate('tokens_total')}",
+            no_value="None asked for",
         ),
     ]

@@ -165,6 +165,7 @@ def test_who_is_told_the_decision_alone(stream: bool) -> None:
                 "mode": "refuse",
                 "artifact": "recorded-id",
                 "text": "canonical/1",
+                "second_opinion": None,
             }
             whole = client.post("/v1/score", json=asked, headers=bearer("admin")).json()
             assert whole["verdict"]["looks"][0]["distances"]

@@ -34,7 +34,9 @@ from tests.app.test_judging import GIVEN, SCORE
 class Told:
     """An application, and what it has told."""
 
-    def __init__(self, *, telemetry: bool = True, **recorded: Any) -> None:
+    def __init__(
+        self, *, telemetry: bool = True, second_opinion: str = "none", **recorded: Any
+    ) -> None:
         self._spans = InMemorySpanExporter()
         self._logs = InMemoryLogRecordExporter()  # type: ignore[no-untyped-call]
         self._metrics = InMemoryMetricReader()
@@ -44,7 +46,9 @@ class Told:
         meters = MeterProvider([self._metrics])
         made = Telemetry(tracers, meters, loggers)
         self.app = create_app(
-            recorded_settings(telemetry=telemetry, model_names="mine"),
+            recorded_settings(
+                telemetry=telemetry, model_names="mine", second_opinion=second_opinion
+            ),
             load=recorded_load(**recorded),
             open_telemetry=lambda settings: made if settings.telemetry else None,
         )
@@ -126,6 +130,16 @@ def test_a_refusal_is_labelled_so() -> None:
     assert event.attributes["gen_ai.evaluation.score.label"] == "refuse"
     assert event.attributes["gen_ai.evaluation.score.value"] == 5.0
     assert span.status.status_code is not StatusCode.ERROR
+
+
+def test_a_second_opinion_is_told_by_its_outcome() -> None:
+    """Here one that cannot be had: the recorded artifact has none."""
+    told = Told(scores=lambda ask, look: 5.0, second_opinion="uncertainty")
+    asked(told, CHAT, {"messages": user(SECRET)})
+    (event,) = told.events()
+    assert event.attributes["trajguard.second_opinion"] == "failed"
+    assert event.attributes["gen_ai.evaluation.score.label"] == "refuse"
+    assert SECRET not in told.everything()
 
 
 def test_what_is_judged_alone_is_an_event_of_its_request() -> None:

@@ -290,3 +290,17 @@ def test_a_quantile_is_the_smallest_score_with_its_share_of_weight(
         >= share * sum(weights) - 1e-6
     )
     assert calibration.quantiles([share]) == [expected]
+
+
+@pytest.mark.parametrize("templates", [None, [0, 0, 1, 2, 2, 2, 3]])
+def test_one_p_value_is_that_of_many(templates: list[int] | None) -> None:
+    calibration = Calibration.of(
+        torch.tensor([0.5, -1.0, 2.0, 2.0, 3.5, 0.0, 7.0], dtype=torch.float64), templates
+    )
+    scores = [-torch.inf, -2.0, -1.0, 0.25, 2.0, 2.1, 7.0, 8.0, torch.inf, torch.nan]
+    tensor = torch.tensor(scores, dtype=torch.float64)
+    if calibration.weights is None:
+        expected = conformal.p_values(tensor, calibration.scores)
+    else:
+        expected = conformal.weighted_p_values(tensor, calibration.scores, calibration.weights)
+    assert [calibration.p_value(score) for score in scores] == pytest.approx(expected.tolist())

@@ -186,9 +186,7 @@ def test_answers_of_which_no_look_sees_both_are_not_compared() -> None:
     assert outcome.second is None
 
 
-@pytest.mark.parametrize(
-    ("first", "second"), [(math.nan, 0.5), (0.5, math.nan), (0.5, math.inf)]
-)
+@pytest.mark.parametrize(("first", "second"), [(math.nan, 0.5), (0.5, math.nan), (0.5, math.inf)])
 def test_what_cannot_be_judged_is_an_error(first: float, second: float) -> None:
     with pytest.raises(EngineError, match="judged"):
         ran(CheckingModel(), by_text(first, second))

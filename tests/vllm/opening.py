@@ -33,6 +33,8 @@ def opened(
 ) -> VllmBackend:
     """A model of the tests' own is saved to a folder first, which vLLM loads."""
     chosen = dict(options.pop("options", {}))
+    if "compilation_config" not in chosen:
+        chosen.setdefault("enforce_eager", True)  # the default on CPUs alone
     if prefill_tokens is not None:
         chosen["max_num_batched_tokens"] = prefill_tokens
     if checkpoint.name != "tiny":

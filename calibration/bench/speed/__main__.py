@@ -9,6 +9,7 @@ from pydantic import Field
 from pydantic_settings import CliSubCommand
 
 from calibration.bench.speed.commands import (
+    Choices,
     FirstTokens,
     Floor,
     Growth,
@@ -28,6 +29,9 @@ class Speed(CommandLine):
         description="time to the first token, guarded and not"
     )
     load: CliSubCommand[Load] = Field(description="arrivals, refusals and many requests")
+    choices: CliSubCommand[Choices] = Field(
+        description="several responses to one prompt, its prefill shared and not"
+    )
     growth: CliSubCommand[Growth] = Field(description="plot a step's time by what it grows with")
     floor: CliSubCommand[Floor] = Field(description="steps beside what reading memory takes")
     structured: CliSubCommand[Structured] = Field(

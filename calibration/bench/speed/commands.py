@@ -94,6 +94,31 @@ class Load(ModelCommand):
         print(load(artifact, self.model, self.dtype, n=self.n, n_memory=self.n_memory))
 
 
+class Choices(ModelCommand):
+    """Time several responses to one prompt, with the prompt's prefill shared and without."""
+
+    n: int = Field(default=8, ge=2, description="responses")
+    n_prompt: int = Field(default=300, ge=1, description="tokens of the prompt")
+    n_tokens: CliVariadicArg[list[PositiveInt]] = Field(
+        default=[16, 64], min_length=1, description="of each response"
+    )
+    rounds: int = Field(default=7, ge=1, description="each way once a round")
+
+    def run(self) -> None:
+        from calibration.bench.speed.choices import choices
+
+        set_threads()
+        for found in choices(
+            self.model,
+            self.dtype,
+            n=self.n,
+            n_prompt=self.n_prompt,
+            lengths=self.n_tokens,
+            rounds=self.rounds,
+        ):
+            print(found, flush=True)
+
+
 class Growth(ModelCommand):
     """Plot a step's time by batch, prompt length and layers."""
 
