@@ -12,8 +12,8 @@ from detector.errors import ArtifactMismatchError
 
 CHECK = (
     "A guard gives the question a p-value of {p_value}: the lower it is, the less the question is "
-    "like those that it knows. Is your answer correct? Begin with Correct or Incorrect, and say why "
-    "in one sentence."
+    "like those that it knows. Is your answer correct? Begin with Correct or Incorrect, and say "
+    "why in one sentence."
 )
 AGAIN = "Based on this review, answer the question again:\n\n{question}"
 

@@ -1,4 +1,4 @@
-"""A scripted model that is asked, criticises itself and is asked again, over the recorded backend."""
+"""A scripted model, over the recorded backend, that answers, criticises and answers again."""
 
 from __future__ import annotations
 
