@@ -1,11 +1,13 @@
 """Questions through one round of checking each, and what came of it, on disk.
 
-A folder with `rounds.json` (what was asked of which model, behind which guard) and `rounds.jsonl`,
-a line a question, written as they end: an interrupted run resumes where it was.
+A folder with `rounds.json` (what was asked of which model, behind which guard), `flags.json` (by
+question, whether it is flagged at its prompt) and `rounds.jsonl`, a line a question, written as
+they end: an interrupted run resumes where it was.
 """
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,7 +15,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from calibration.questions import Question
 from detector.answers import number_of
@@ -29,7 +31,7 @@ from detector.manifest import Context
 from detector.recheck_record import Rechecking
 from detector.rechecking import MORE_OOD, Outcome, Round
 
-RECORD, ROWS = "rounds.json", "rounds.jsonl"
+RECORD, ROWS, FLAGS = "rounds.json", "rounds.jsonl", "flags.json"
 
 
 class _Frozen(BaseModel):
@@ -77,8 +79,9 @@ class Kept:
 
     def __init__(self, folder: Path, asked: Asked) -> None:
         """Raises CalibrationError where it holds rounds of something else, or is damaged."""
-        self._path = folder / ROWS
+        self._path, self._flags = folder / ROWS, folder / FLAGS
         self.rows: dict[tuple[str, bool], Checked] = {}
+        self.flags: dict[str, bool] = {}
         record = folder / RECORD
         fix = f"choose another --keep or remove {str(folder)!r}"
         if record.exists():
@@ -86,6 +89,9 @@ class Kept:
                 known = Asked.model_validate_json(record.read_bytes())
                 lines = self._path.read_text().splitlines() if self._path.exists() else []
                 found = [Checked.model_validate_json(line) for line in lines]
+                if self._flags.exists():
+                    flags = json.loads(self._flags.read_bytes())
+                    self.flags = TypeAdapter(dict[str, bool]).validate_python(flags)
             except (ValidationError, ValueError):
                 raise CalibrationError(f"{str(folder)!r} is damaged: {fix}", param="keep") from None
             if known != asked:
@@ -96,6 +102,10 @@ class Kept:
             self.rows = {(row.key, row.in_scope): row for row in found}
         else:
             write_atomically(record, asked.model_dump_json(indent=1).encode())
+
+    def add_flags(self, flags: Mapping[str, bool]) -> None:
+        self.flags |= flags
+        write_atomically(self._flags, json.dumps(self.flags).encode())
 
     def add(self, row: Checked) -> None:
         self.rows[row.key, row.in_scope] = row
@@ -198,12 +208,13 @@ class Checking:
 def check(
     checking: Checking,
     questions: Sequence[Question],
-    flagged: Mapping[str, bool],
     kept: Kept,
     *,
     in_scope: bool,
 ) -> Iterator[Checked]:
-    """Each question's round, those that are kept first. Raises as `Checking.rounds` does."""
+    """Each question's round, those that are kept first; its flag has been kept before. Raises as
+    `Checking.rounds` does.
+    """
     known = [kept.rows.get((question.key, in_scope)) for question in questions]
     yield from (row for row in known if row is not None)
     left = [each for each, row in zip(questions, known, strict=True) if row is None]
@@ -213,7 +224,7 @@ def check(
         row = Checked(
             key=question.key,
             in_scope=in_scope,
-            flagged=flagged[question.key],
+            flagged=kept.flags[question.key],
             p_value=outcome.p_value,
             p_first=None if outcome.first is None else outcome.first.p_value,
             p_second=None if outcome.second is None else outcome.second.p_value,

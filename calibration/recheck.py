@@ -138,15 +138,14 @@ def measure(
     """
     # In the order of their hashes, which says nothing of them.
     inside, outside = (sorted(each, key=lambda one: one.key[::-1]) for each in (questions, others))
-    flagged = [
-        dict(zip((one.key for one in each), checking.flagged(each), strict=True))
-        for each in (inside, outside)
-    ]
-    chosen = sorted(inside, key=lambda one: not flagged[0][one.key])[:n]
-    doubted = [one for one in outside if flagged[1][one.key]][:n_ood]
+    left = [one for one in (*inside, *outside) if one.key not in kept.flags]
+    flags = zip((one.key for one in left), checking.flagged(left), strict=True)
+    kept.add_flags(dict(flags))
+    chosen = sorted(inside, key=lambda one: not kept.flags[one.key])[:n]
+    doubted = [one for one in outside if kept.flags[one.key]][:n_ood]
     rows: list[list[Checked]] = []
-    for asked, known, in_scope in ((chosen, flagged[0], True), (doubted, flagged[1], False)):
-        found = check(checking, asked, known, kept, in_scope=in_scope)
+    for asked, in_scope in ((chosen, True), (doubted, False)):
+        found = check(checking, asked, kept, in_scope=in_scope)
         what = "in scope" if in_scope else "out of scope"
         rows.append(list(tqdm(found, total=len(asked), desc=f"rounds {what}", disable=None)))
     return rows[0], rows[1]

@@ -229,7 +229,7 @@ def test_a_client_that_leaves_during_the_critique_frees_the_engine() -> None:
         backend = loaded_of(app).engine._backend
         step = backend.step
         assert client.portal is not None
-        loop = client.portal.call(asyncio.get_running_loop)  # type: ignore[arg-type]
+        loop = client.portal.call(asyncio.get_running_loop)
 
         def watched() -> list[Step]:
             steps = step()
