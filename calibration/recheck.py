@@ -26,6 +26,7 @@ from detector.artifact import Artifact
 from detector.conformal import proportion_interval
 from detector.engine.model.checkpoint import load_checkpoint
 from detector.engine.model.text import Text
+from detector.errors import QuestionsError
 from detector.judge import Judge
 from detector.manifest import Source
 from detector.recheck_record import RecheckCounts, Rechecking, RecheckRecord
@@ -262,7 +263,11 @@ def _share(count: int, n: int) -> str:
 def _read(
     paths: Sequence[Path], column: str | None, *, answered: bool
 ) -> tuple[list[Source], list[Question]]:
-    """The distinct questions of files, asked alone: a recheck is of no conversation."""
+    """The distinct questions of files that are asked alone: a recheck is of no conversation.
+
+    Raises QuestionsError where answers are wanted and missing or no numbers, or no such question is
+    there.
+    """
     sources, found = [], dict[str, Question]()
     for path in paths:
         questions, source = read_questions(path, column)
@@ -271,4 +276,10 @@ def _read(
             require_numbers(questions, path)
         sources.append(source)
         found |= {each.key: each for each in questions if len(each.messages) == 1}
+    if answered and not found:
+        raise QuestionsError(
+            "every question is of a conversation, and a recheck is of questions asked alone: give "
+            "such ones",
+            param="questions",
+        )
     return sources, list(found.values())

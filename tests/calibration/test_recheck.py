@@ -261,6 +261,15 @@ def test_answers_that_are_no_numbers_are_told(
     assert "my-own" not in error
 
 
+def test_conversations_alone_are_told(
+    run: Ran, questions: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = [{"role": "system", "content": "Be brief."}, *user("What is 3 plus 1?")]
+    questions.write_text(json.dumps({"messages": asked, "answer": 4}))
+    assert run(None, tmp_path / "out.safetensors") == 2
+    assert "every question is of a conversation" in capsys.readouterr().err
+
+
 def test_a_score_that_is_nan_ends_it(
     run: Ran, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
