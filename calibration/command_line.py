@@ -151,6 +151,8 @@ def _parse(program: type[CommandLine], arguments: list[str], name: str) -> Comma
         raise _bad_option(program, error) from None
     except SettingsError as error:
         what = str(error).removeprefix("error parsing CLI: ").removeprefix("Error: ")
+        for field in program.model_fields:
+            what = what.replace(field, field.replace("_", "-"))  # as it is typed
         asked = arguments[:1] if arguments[:1] and arguments[0] in program.model_fields else []
         helping = " ".join([name, *asked, "--help"])
         raise BadOptionError(f"{what}: see `{helping}`", param="options") from None

@@ -4,7 +4,7 @@ What a second answer has to show before it may go out: of the answers that go ou
 being right from the first, more became right than wrong, with 95 % confidence (a paired
 comparison: the exact interval of McNemar's proportion lies above one half); and the critic calls
 wrong answers wrong more often than right ones (Fisher's exact test at 5 %). Who shows nothing is
-refused: the paper's theorem lets answers improve where critiques are accurate, and says nothing of
+refused: the paper shows that answers improve where critiques are accurate, and says nothing of
 a critic that guesses.
 """
 

@@ -224,7 +224,7 @@ class Detector:
 
     def score(self, look: Look, trajectories: Tensor) -> list[list[LookScore]]:
         """Every score taken at a look, for each of a batch of trajectories (n, L + 1, d)."""
-        scored: list[list[LookScore]] = [[] for _ in trajectories]
+        scored: list[list[LookScore]] = [[] for _ in range(len(trajectories))]
         for fitted, raw, distances in self._measured(look, trajectories):
             standardised = fitted.standardise(raw, fitted.clusters_of(trajectories)).tolist()
             rows = zip(scored, raw.tolist(), standardised, distances.tolist(), strict=True)

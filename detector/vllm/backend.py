@@ -22,7 +22,7 @@ from vllm.inputs.engine import tokens_input
 from detector.backend import Ask, Capacity, Finish, Observer, Step, TokenLogprobs
 from detector.engine.observing import observe
 from detector.engine.run import Run, advance
-from detector.trajectory import END, PROMPT_LOOKS, Look, in_order, looks_due
+from detector.trajectory import END, PROMPT_LOOKS, Look, in_order
 from detector.vllm.drawing import Draws
 from detector.vllm.params import params_of
 from detector.vllm.seats import Flight, Seats
@@ -190,8 +190,8 @@ class VllmBackend:
         for flight in flights:
             if flight.began:
                 n_tokens = len(flight.run.generated) + 1
-                for look in looks_due(self.looks, n_tokens, finished=False):
-                    counted.setdefault(look, []).append(flight)
+                if n_tokens in self.looks:
+                    counted.setdefault(n_tokens, []).append(flight)
             else:
                 for look, span in flight.row.looks.items():
                     mean = self._pool.means(self._names[flight], span)

@@ -57,11 +57,15 @@ class Draws:
         self._stuck = set()
         if not runs:
             return
-        at = to_device(list(rows), logits.device)
         # NaN and infinities show in the maximum, and so does what leaves float32 in the draw.
-        best = logits.amax(-1)[at].double()
-        divided = to_device([1 / _divisor(run.ask.sampling) for run in runs], logits.device)
-        self._finite = (best * divided).float().isfinite()
+        best = logits.amax(-1)
+        if list(rows) != list(range(len(best))):
+            best = best[to_device(list(rows), logits.device)]
+        divisors = [_divisor(run.ask.sampling) for run in runs]
+        if set(divisors) != {1.0}:
+            divided = to_device([1 / divisor for divisor in divisors], logits.device)
+            best = (best.double() * divided).float()
+        self._finite = best.isfinite()
         for row, run in zip(rows, runs, strict=True):
             if run.ask.n_logprobs is not None:
                 self._kept[run] = logits[row].clone()

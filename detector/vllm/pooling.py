@@ -171,6 +171,12 @@ def _sort(step: _Step, pooled: _Pooled, part: Part) -> None:
     prompt, first = len(pooled.row.ids), max(part.start, pooled.n_seen)
     if part.stop <= first:
         return
+    if pooled.n_seen == part.start >= prompt and part.stop == part.start + 1:
+        # Most of all parts: the next token of a response.
+        if pooled.seat is not None:
+            step.sums.append((pooled.seat, part.row))
+        pooled.n_seen = part.stop
+        return
     for span, (start, stop) in enumerate(pooled.row.spans):
         if max(start, pooled.n_seen) < min(stop, part.start):
             raise EngineError("vLLM took positions from its prefix cache that are judged")

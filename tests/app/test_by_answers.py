@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +11,9 @@ import pytest
 from starlette.testclient import TestClient
 
 from detector.artifact import Artifact
-from detector.backend import Ask
+from detector.backend import Ask, Step
 from tests.app.clients import CHAT, OUT_OF_SCOPE, client_of, loaded_of, user
+from tests.app.leaver import Leaver
 from tests.app.serving import engine_of, make_app
 from tests.app.test_judging import metrics_of, risen
 from tests.opined import ASKING, HIGH, LOW, tiny_nli, with_opinions
@@ -149,3 +152,51 @@ def test_with_an_nli_model_answers_are_clustered_by_it(artifact: Artifact, tmp_p
         opinion = asked(client)["trajguard"]["second_opinion"]
         assert loaded_of(app).manifest.second_opinion is not None
     assert opinion["outcome"] == "freed"
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_client_that_leaves_meanwhile_leaves_nothing_behind(
+    artifact: Artifact, stream: bool
+) -> None:
+    """Its answers are cancelled in the engine, and the place that its opinion had is free."""
+    long = ASKING.model_copy(update={"max_tokens": 400})
+    app = make_app(
+        with_opinions(artifact, HIGH, asking=long),
+        second_opinion="uncertainty",
+        second_opinion_at_once=1,
+    )
+    body = {"messages": user(OUT_OF_SCOPE), "max_tokens": 8, "stream": stream}
+    with client_of(app) as client:
+        engine = engine_of(app)
+        ended: list[str] = []
+        begun = threading.Event()
+        plain = engine.step
+
+        def step() -> list[Step]:
+            steps = plain()
+            ended.extend(str(each.finish) for each in steps if each.finish is not None)
+            if any(each.ask.uncounted for each in steps):
+                begun.set()
+            return steps
+
+        engine.step = step  # type: ignore[method-assign]
+        leaver = Leaver(CHAT, body, at_once=False)
+
+        async def leave() -> None:
+            asking = asyncio.ensure_future(leaver.call(app))
+            await asyncio.to_thread(begun.wait)
+            leaver._begun.set()
+            await asking
+
+        before = metrics_of(client)
+        assert client.portal is not None
+        client.portal.call(leave)
+        after = metrics_of(client)
+        while engine.busy:
+            client.get("/healthz")
+        opinions = app.state.trajguard.opinions
+    assert leaver.status == 499
+    assert ended == ["judged", *["cancelled"] * ASKING.n_answers]
+    assert risen(before, after, "trajguard_second_opinions_total") == {("left", "uncertainty"): 1.0}
+    assert opinions._n_inside == 0
+    assert not opinions._places.locked()

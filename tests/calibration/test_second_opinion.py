@@ -6,7 +6,9 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 
 from calibration import second_opinion
 from calibration.generate import write_questions
@@ -15,7 +17,7 @@ from calibration.reporting.second_opinion import auroc_of, joint_rates, n_held, 
 from calibration.second_opinion import Asker, Found, Opined, find, halves, record
 from detector import artifact as artifacts
 from detector.artifact import Artifact
-from detector.conformal import Calibration
+from detector.conformal import Calibration, p_values
 from detector.engine.model.checkpoint import Checkpoint
 from detector.errors import CalibrationError
 from detector.opinion_record import OPINION_SCORES, OpinionRecord
@@ -149,8 +151,6 @@ def found_with(n: int) -> tuple[OpinionRecord, Found]:
 
 
 def test_what_is_held_is_by_conformal_p_values(checkpoint: Checkpoint) -> None:
-    import torch
-
     made, found = found_with(39)
     for name in OPINION_SCORES:
         known = Calibration(torch.tensor(made.calibration.of(name), dtype=torch.float64))
@@ -166,6 +166,29 @@ def test_what_is_held_is_by_conformal_p_values(checkpoint: Checkpoint) -> None:
     assert "| 0.5 | 10 of 20, 50.0% (27.2% to 72.8%) |" in written
     assert "100 tokens and 500 ms" in written
     assert "5.0 tokens and 25.0 ms a question of all traffic" in written
+
+
+def test_calibrated_on_what_is_flagged_beta_holds_and_on_all_it_need_not() -> None:
+    """Simulated, where both stages' scores go together (correlation 0.8): of new flagged questions
+    in scope a share of beta is held on average; by the scores of all, most are.
+    """
+    draw, beta, n = np.random.default_rng(0), 0.2, 59
+
+    def second_scores(n_flagged: int) -> tuple[np.ndarray, np.ndarray]:
+        first = draw.standard_normal(40 * n_flagged)
+        second = 0.8 * first + 0.6 * draw.standard_normal(len(first))
+        return second[first > 1.645][:n_flagged], second[:n_flagged]
+
+    held: dict[str, list[float]] = {"flagged": [], "all": []}
+    for _ in range(400):
+        (flagged, everything), (new, _) = second_scores(n), second_scores(20)
+        for name, known in (("flagged", flagged), ("all", everything)):
+            p = p_values(torch.tensor(new), torch.tensor(np.sort(known)))
+            held[name].append(float((p <= beta).double().mean()))
+    # Of 400 calibrations the mean's standard error is 0.006: one calibration's rate varies as
+    # Beta(12, 48) does, by 0.05, and 20 questions' share by 0.09 more.
+    assert abs(np.mean(held["flagged"]) - beta) < 0.02
+    assert np.mean(held["all"]) > 2 * beta
 
 
 def test_auroc_has_an_interval_and_a_side_may_be_empty() -> None:

@@ -3,11 +3,11 @@
     $ .venv/vllm/bin/python -m tests.vllm.step_times 7b 1 8 32 128
 
 Engines of vLLM one after another in this process, for two of them don't go together: as vLLM runs
-by itself, its steps one after another and overlapping (asynchronous scheduling, its default), then
-TrajGuard's backend without looks and guarded at every look, then the first once more, which says
-how much of a difference is chance. Milliseconds a step: the mean over the first 32 steps in which
-all requests decode, with three looks among them, and over the 96 after these, without a look; the
-least of several runs.
+by itself, its steps one after another; with the states of all layers out of its model; TrajGuard's
+backend on that without looks and guarded at every look; the first once more, which says how much
+of a difference is chance; and as vLLM runs by default, its steps overlapping (asynchronous
+scheduling). Milliseconds a step: the mean over the first 32 steps in which all requests decode,
+with three looks among them, and over the 96 after these, without a look; the least of several runs.
 """
 
 from __future__ import annotations
@@ -196,19 +196,21 @@ def main(shape: str, sizes: Sequence[int], compiled: bool) -> None:
         print("second runner:", made.vllm_config.use_v2_model_runner, flush=True)
         note("vLLM", partial(bare, made))
     with engine(shape, most, async_scheduling=False, worker_cls=NAME, **options) as made:
+        note("vLLM, states of all layers out", partial(bare, made))
         backend = backend_of(made, most)
         note("unguarded by TrajGuard", partial(ours, backend))
         with backend.seen_by(judge.looks, judge.observe):
             note("guarded by TrajGuard", partial(ours, backend))
     with engine(shape, most, async_scheduling=False, **options) as made:
         note("vLLM again", partial(bare, made))
-    for over in ("vLLM", "unguarded by TrajGuard"):
-        for name in found:
-            ratios = [
-                tuple(map(truediv, one, two))
-                for one, two in zip(found[name], found[over], strict=True)
-            ]
-            print(line(f"{name} / {over}", ratios))
+    for name, over in (
+        ("vLLM again", "vLLM"),
+        ("vLLM, states of all layers out", "vLLM"),
+        ("guarded by TrajGuard", "vLLM"),
+        ("guarded by TrajGuard", "unguarded by TrajGuard"),
+    ):
+        pairs = zip(found[name], found[over], strict=True)
+        print(line(f"{name} / {over}", [tuple(map(truediv, *pair)) for pair in pairs]))
     with engine(shape, most, async_scheduling=True, **options) as made:
         note("vLLM, steps overlapping", partial(bare, made))
 

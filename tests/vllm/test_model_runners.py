@@ -121,24 +121,30 @@ def test_a_step_that_failed_draws_nothing() -> None:
         pass
 
 
+def on_gpu() -> Checkpoint:
+    checkpoint = tiny()
+    model: Any = checkpoint.model
+    model.to("cuda")
+    return Checkpoint.of("tiny", model, checkpoint.tokenizer)
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU with CUDA")
 @pytest.mark.parametrize("eager", [False, True], ids=["graphs", "eager"])
 def test_v2_on_a_gpu(eager: bool) -> None:
     """Tokens and trajectories of V2, with CUDA graphs and without, are the own engine's."""
-    checkpoint = tiny()
-    on_gpu = Checkpoint.of("tiny", checkpoint.model.to("cuda"), checkpoint.tokenizer)  # type: ignore[arg-type]
     asks = [
         Ask(tuple(range(3, 3 + n)), max_tokens=12, sampling=Sampling(ignore_eos=True))
         for n in (5, 9, 30)
     ]
     own, theirs = Seen(), Seen()
-    engine = Engine(on_gpu, looks=LOOKS, observer=own)
+    # An engine takes the weights of its model apart: vLLM gets another like it.
+    engine = Engine(on_gpu(), looks=LOOKS, observer=own)
     engine.submit(*asks)
     expected, _ = drain(engine)
     engine.close()
     graphs = {"mode": 0, "cudagraph_mode": "FULL_DECODE_ONLY"}
     options = {"enforce_eager": True} if eager else {"compilation_config": graphs}
-    backend = opened(on_gpu, looks=LOOKS, observer=theirs, options=options)
+    backend = opened(on_gpu(), looks=LOOKS, observer=theirs, options=options)
     try:
         assert backend._worker.use_v2_model_runner
         told = run(backend, *asks)
