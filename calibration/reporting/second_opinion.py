@@ -100,7 +100,7 @@ def costs(opined: Sequence[Opined]) -> str:
     return (
         f"A flagged question takes {float(tokens.mean()):.0f} tokens and "
         f"{1000 * float(seconds.mean()):.0f} ms (median {1000 * float(seconds.median()):.0f} ms) "
-        f"for both scores, nothing else running; at {_TRAFFIC:.0%} flags that is "
+        f"for both scores, one after another; at {_TRAFFIC:.0%} flags that is "
         f"{_TRAFFIC * float(tokens.mean()):.1f} tokens and "
         f"{1000 * _TRAFFIC * float(seconds.mean()):.1f} ms a question of all traffic."
     )
