@@ -1,5 +1,5 @@
 """The calibration command line: generate, vary, collect, fit, report, canaries, neighbours,
-revalidate, influence, second-opinion and ask.
+revalidate, influence, second-opinion, recheck and ask.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from calibration.commands.fit import Fit
 from calibration.commands.generate import Generate
 from calibration.commands.influence import Influence
 from calibration.commands.neighbours import Neighbours
+from calibration.commands.recheck import Recheck
 from calibration.commands.report import Report
 from calibration.commands.revalidate import Revalidate
 from calibration.commands.second_opinion import SecondOpinion
@@ -46,6 +47,9 @@ class Calibration(CommandLine):
     )
     second_opinion: CliSubCommand[SecondOpinion] = Field(
         description="calibrate what a service asks about a question that it has flagged"
+    )
+    recheck: CliSubCommand[Recheck] = Field(
+        description="see whether the model's answers are better for its own check"
     )
     ask: CliSubCommand[Ask] = Field(description="count what a running service refuses")
 

@@ -69,11 +69,22 @@ class Judgement:
     opinion: Opinion | None = None
 
     @property
+    def shown(self) -> Verdict | None:
+        """What the looks say of the question and of the response that goes out, which may be one
+        that a second opinion has made and had judged.
+        """
+        verdict, opinion, detector = self.verdict, self.opinion, self.detector
+        if verdict is None or detector is None or opinion is None or opinion.response is None:
+            return verdict
+        prompt = [look for look in verdict.looks if look.look in PROMPT_LOOKS]
+        return detector.judge([*prompt, *opinion.looks], self.group)
+
+    @property
     def final(self) -> Verdict | None:
         """The verdict that is acted on: where a second opinion has freed the prompt, that of the
-        other looks alone. `verdict` goes on to be what all looks say.
+        other looks alone. `shown` is what all looks say.
         """
-        verdict = self.verdict
+        verdict = self.shown
         if verdict is None or self.opinion is None or not self.opinion.frees:
             return verdict
         reason = f"freed by the second opinion {self.opinion.name}"
@@ -116,10 +127,13 @@ class Judgement:
 
 def verdict_at(judgement: Judgement, at: str) -> Verdict | None:
     """The verdict that is acted on by the looks of one stage alone, None where there were none."""
-    looks = [look for look in judgement.looks if stage(look.look) == at]
+    shown, opinion = judgement.shown, judgement.opinion
+    looks = [look for look in (shown.looks if shown else ()) if stage(look.look) == at]
     if not looks or judgement.detector is None:
         return None
-    theirs = replace(judgement, looks=looks)
+    # The looks of an answer that it has made are among them.
+    opinion = opinion and replace(opinion, response=None, looks=())
+    theirs = replace(judgement, looks=looks, opinion=opinion)
     theirs.verdict = _verdict(judgement.detector, theirs)
     return theirs.final
 

@@ -20,6 +20,7 @@ from detector.errors import ArtifactMismatchError
 from detector.groups import Grouping
 from detector.neighbour_names import NeighbourNames
 from detector.opinion_record import OpinionRecord
+from detector.recheck_record import RecheckRecord
 from detector.verdict import Guarantee
 
 Judged = Literal["question", "conversation"]
@@ -200,8 +201,8 @@ class Manifest(_Frozen):
 
     `n_templates` counts those of the conformal questions, by which alpha is promised of new ones; 0
     where the promise is of questions alike. `contrasted_with` are files of other questions, which
-    gave power and no say in the rate. `canaries`, `neighbours` and `second_opinion` may be put in
-    later. The threshold is that of `fingerprint` and `engine`, and was seen to hold in
+    gave power and no say in the rate. `canaries`, `neighbours`, `second_opinion` and `recheck` may be
+    put in later. The threshold is that of `fingerprint` and `engine`, and was seen to hold in
     `revalidated`; `fitted_in` is where the Gaussians were fitted, if elsewhere.
     """
 
@@ -227,6 +228,7 @@ class Manifest(_Frozen):
     revalidated: tuple[Revalidation, ...] = ()
     fitted_in: Place | None = None
     second_opinion: OpinionRecord | None = None
+    recheck: RecheckRecord | None = None
 
     @property
     def place(self) -> Place:
@@ -275,8 +277,8 @@ class Manifest(_Frozen):
         if "dtype" in names and "weights" in names:
             names.remove("weights")
         differing = [
-            f"{name} (calibrated {_short(getattr(self.fingerprint, name))}, served "
-            f"{_short(getattr(served, name))})"
+            f"{name} (calibrated {getattr(self.fingerprint, name):.12}, served "
+            f"{getattr(served, name):.12})"
             for name in names
         ]
         if self.engine.name != engine.name:
@@ -293,7 +295,3 @@ class Manifest(_Frozen):
             f"{model_name!r} in {', '.join(differing)}: {fix}",
             param="artifact",
         )
-
-
-def _short(value: str) -> str:
-    return value[:12]

@@ -6,6 +6,9 @@ Plain values: who gives one, and how, is `app.second_opinion`'s.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Literal
+
+from detector.verdict import LookScore
 
 
 @dataclass(frozen=True)
@@ -16,8 +19,12 @@ class Opinion:
     `p_value`, None where it has none. `tokens` counts those read and generated for it, in
     `seconds` of waiting. `failure` says why it could not be given, and then it frees nothing.
 
-    `response` is the answer that goes out, in the model's tokens and with the token that ends it if
-    one does, where the second opinion has made it; None where the question is yet to be answered.
+    `reason` says why it was held, where the second opinion has more to say than its score.
+
+    `response` is the answer that goes out, in the model's tokens, where the second opinion has made
+    it; None where the question is yet to be answered. `finish` says why it ended: its last token is
+    the one that ended it, or one more than it may have would have followed. `looks` are its own at
+    the response, which have been judged.
     """
 
     name: str
@@ -27,7 +34,10 @@ class Opinion:
     tokens: int = 0
     seconds: float = 0.0
     failure: str | None = None
+    reason: str | None = None
     response: tuple[int, ...] | None = field(default=None, repr=False)
+    finish: Literal["stop", "length"] = "stop"
+    looks: tuple[LookScore, ...] = field(default=(), repr=False)
 
     def __post_init__(self) -> None:
         if self.failure is not None and self.frees:

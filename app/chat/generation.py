@@ -118,7 +118,7 @@ class Generation:
         for ask in tuple(self._first_tokens):
             self._leave(ask)
         judgement = self.judgement
-        verdict, error = judgement.verdict, self._error
+        verdict, error = judgement.shown, self._error
         decided = verdict if error is None else None
         refused_at = None if decided is None else judgement.ended_at
         self._judged(

@@ -10,7 +10,7 @@ from detector.backend import Ask, Message
 from detector.opinion import Opinion
 from detector.verdict import Verdict
 
-Name = Literal["uncertainty", "persuasion"]
+Name = Literal["uncertainty", "persuasion", "recheck"]
 """The second opinions that there are, as the setting names them."""
 
 

@@ -62,8 +62,10 @@ class Opinions:
 
     async def reconsider(self, loaded: Loaded, asked: Sequence[Asked]) -> None:
         """Add opinions to the judgements of those that were read and are flagged at the prompt
-        alone, all at once as far as there is room.
+        alone, all at once as far as there is room. Nothing is answered here.
         """
+        if self._name == "none" or KINDS[self._name].answers:
+            return
         due = []
         for each in asked:
             (ask,), (judgement,) = each.asks, each.judgements

@@ -18,7 +18,7 @@ from app.loading import Loaded
 from app.second_opinion.giving import Flagged
 from app.second_opinion.opinions import Opinions
 from app.steps import Steps
-from detector.backend import Ask, Step
+from detector.backend import Ask, Finish, Step
 from detector.errors import DeadlineError
 from detector.opinion import Opinion
 
@@ -146,19 +146,19 @@ class Reconsidered:
             return
         if opinion.frees and opinion.response is not None:
             for ask in asks:
-                yield from self._answered(ask, opinion.response)
+                yield from self._answered(ask, opinion.response, opinion.finish)
         elif opinion.frees and any(step.finish == "judged" for step in held):
             self._ask_anew(asks)
         else:
             yield from held
 
-    def _answered(self, ask: Ask, response: tuple[int, ...]) -> Iterator[Step]:
+    def _answered(self, ask: Ask, response: tuple[int, ...], finish: Finish) -> Iterator[Step]:
         """The answer that the opinion came to, in place of one that is generated."""
         for steps in self._sources:
             steps.leave(self._open[ask])
-        for token in response:
+        for token in response[:-1]:
             yield Step(ask, token)
-        yield Step(ask, finish="length" if len(response) >= ask.max_tokens else "stop")
+        yield Step(ask, response[-1] if response else None, finish)
 
     def _ask_anew(self, asks: list[Ask]) -> None:
         """Raises as `Loaded.submit` does, and DeadlineError where no time is left for it."""

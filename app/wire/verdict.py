@@ -40,6 +40,9 @@ class SecondOpinionVerdict(SecondOpinionOutcome):
     tokens: int = Field(description="read and generated for it")
     seconds: float
     failure: str | None = Field(description="why there is none, or null")
+    reason: str | None = Field(
+        default=None, description="why it was held, where its score does not say so"
+    )
 
 
 class DecisionVerdict(BaseModel):

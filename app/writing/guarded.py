@@ -55,7 +55,7 @@ class Guarded:
             raise RefusedError(self.refusal_of(0), self.headers(), param=self._param)
 
     def refusal_of(self, index: int) -> str:
-        verdict = self.generation.asked.judgements[index].verdict
+        verdict = self.generation.asked.judgements[index].shown
         return NOT_JUDGED if verdict is not None and verdict.failures else self._refusal
 
     def verdict(self, index: int | None = None) -> ChatVerdict | DecisionVerdict | None:

@@ -18,7 +18,7 @@ def verdict_headers(
     """What is known when the response begins: of a stream, by the looks at the prompt. None in
     shadow mode; without `detail`, no p-value.
     """
-    verdict = judgement.verdict
+    verdict = judgement.shown
     if set(modes) == {"shadow"} or verdict is None:
         return {}
     headers = {

@@ -19,7 +19,7 @@ def chat_verdict(
     """For a chat response: without distances, and none at all in shadow mode. Without
     `detail`, what was decided alone.
     """
-    if set(modes) == {"shadow"} or judgement.verdict is None:
+    if set(modes) == {"shadow"} or judgement.shown is None:
         return None
     kind = ChatVerdict if detail else DecisionVerdict
     return kind.model_validate(_fields(judgement, modes, artifact_id, text))
@@ -53,7 +53,7 @@ def told_verdict(
 def _fields(
     judgement: Judgement, modes: Modes, artifact_id: str, text: TextVersion
 ) -> dict[str, object]:
-    verdict = judgement.verdict
+    verdict = judgement.shown
     assert verdict is not None
     mode = modes.at(verdict.stage)
     return _told(verdict, decision_of(judgement), mode, artifact_id, text, judgement.opinion)
@@ -93,6 +93,7 @@ def _opinion(opinion: Opinion) -> dict[str, object]:
         "tokens": opinion.tokens,
         "seconds": opinion.seconds,
         "failure": opinion.failure,
+        "reason": opinion.reason,
     }
 
 

@@ -39,6 +39,9 @@ THRESHOLD = 1.0
 END_TOKEN = 0
 RESPONSE = "Tove has 18 eggs, which is 12 fewer than 30."
 
+Respond = Callable[[Ask], Sequence[int]]
+"""The tokens of the response to a request."""
+
 Scores = Callable[[Ask, Look], float]
 """The standardised score of a request at a look."""
 
@@ -133,14 +136,16 @@ class RecordedDetector:
 
 
 class RecordedBackend:
-    """Gives every request the same tokens, as far as its max_tokens let it."""
+    """Gives every request the same tokens, or those that it is told of each, as far as its
+    max_tokens let it.
+    """
 
     def __init__(
         self,
         observer: Observer,
         looks: Sequence[Look],
         scores: Scores,
-        tokens: Sequence[int],
+        tokens: Sequence[int] | Respond,
         *,
         n_slots: int,
         max_length: int,
@@ -237,7 +242,8 @@ class RecordedBackend:
         if refused:
             self._end(run, "judged")
             return
-        token = self._tokens[len(run.generated) % len(self._tokens)]
+        tokens = self._tokens(run.ask) if callable(self._tokens) else self._tokens
+        token = tokens[len(run.generated) % len(tokens)]
         run.generated.append(token)
         finish: Finish | None = None
         if token == END_TOKEN and not run.ask.sampling.ignore_eos:
@@ -289,7 +295,7 @@ def recorded_load(
     *,
     looks: Sequence[str] = ("prompt", "4"),
     scores: Scores = in_scope,
-    response: str = RESPONSE,
+    response: str | Respond = RESPONSE,
     context: Context | None = None,
     groups: Mapping[str, float] | None = None,
     clock: Callable[[], float] = time.monotonic,
@@ -306,7 +312,7 @@ def recorded_load(
             judge.observe,
             parsed,
             scores,
-            [*response.encode(), END_TOKEN],
+            [*response.encode(), END_TOKEN] if isinstance(response, str) else response,
             n_slots=settings.n_slots,
             max_length=settings.max_length,
             max_queue=settings.max_queue,
@@ -338,7 +344,7 @@ def recorded_app(
     *,
     looks: Sequence[str] = ("prompt", "4"),
     scores: Scores = in_scope,
-    response: str = RESPONSE,
+    response: str | Respond = RESPONSE,
     context: Context | None = None,
     groups: Mapping[str, float] | None = None,
     clock: Callable[[], float] = time.monotonic,

@@ -9,6 +9,7 @@ import json
 import logging
 import math
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from detector.errors import EngineError
 from detector.opinion import Opinion
 from detector.trajectory import Look
 from tests.app.clients import CHAT, IN_SCOPE, SECRET, client_of, error_of, user
-from tests.app.recorded import RESPONSE, recorded_app
+from tests.app.recorded import END_TOKEN, RESPONSE, recorded_app
 from tests.app.test_judging import SCORE, metrics_of, risen
 
 COMPLETIONS, RESPONSES = "/v1/completions", "/v1/responses"
@@ -109,6 +110,7 @@ def test_what_is_freed_goes_on_as_allowed(
         "p_value": 0.75,
         "tokens": 40,
         "failure": None,
+        "reason": None,
     }
     assert answer.headers["x-trajguard-decision"] == "allow"
     assert answer.headers["x-trajguard-second-opinion"] == "uncertainty:freed"
@@ -345,18 +347,22 @@ def test_more_than_may_wait_stay_flagged(script: Callable[..., Scripted]) -> Non
 
 
 def test_an_answer_that_the_opinion_has_made_goes_out(script: Callable[..., Scripted]) -> None:
-    made = Opinion("uncertainty", frees=True, response=tuple(b"It is 18."))
-    script(made)
+    made = Opinion("uncertainty", frees=True, response=(*b"It is 18.", END_TOKEN))
+    unfinished = replace(made, response=tuple(b"It is"), finish="length")
     for mode in ("flag", "refuse"):
+        script(made)
         with client_of(app_with(mode=mode)) as client:
             whole = asked(client).json()
             stream = asked(client, stream=True).text
-            cut = asked(client, max_tokens=len("It is 18.")).json()
+        script(unfinished)
+        with client_of(app_with(mode=mode)) as client:
+            cut = asked(client, max_tokens=5).json()
         assert whole["choices"][0]["message"]["content"] == "It is 18."
         assert whole["choices"][0]["finish_reason"] == "stop"
         assert whole["trajguard"]["decision"] == "allow"
-        assert whole["usage"]["completion_tokens"] == 9
+        assert whole["usage"]["completion_tokens"] == 10
         assert streamed(stream) == "It is 18."
+        assert cut["choices"][0]["message"]["content"] == "It is"
         assert cut["choices"][0]["finish_reason"] == "length"
 
 
