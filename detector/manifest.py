@@ -201,8 +201,8 @@ class Manifest(_Frozen):
 
     `n_templates` counts those of the conformal questions, by which alpha is promised of new ones; 0
     where the promise is of questions alike. `contrasted_with` are files of other questions, which
-    gave power and no say in the rate. `canaries`, `neighbours`, `second_opinion` and `recheck` may be
-    put in later. The threshold is that of `fingerprint` and `engine`, and was seen to hold in
+    gave power and no say in the rate. `canaries`, `neighbours`, `second_opinion` and `recheck` may
+    be put in later. The threshold is that of `fingerprint` and `engine`, and was seen to hold in
     `revalidated`; `fitted_in` is where the Gaussians were fitted, if elsewhere.
     """
 
