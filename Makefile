@@ -25,7 +25,7 @@ DATA ?= data/ood-math
 GRADE_SCHOOL := MultiArith GSM8K SVAMP AddSub SingleEq SingleOp
 MATH := MATH_algebra MATH_counting_and_probability MATH_geometry MATH_number_theory MATH_precalculus
 
-.PHONY: serve serve-vllm test test-vllm browser lint format mutants fuzz monitoring dashboards conformance ray serve-ray test-ray calibrate default-artifact vllm-artifact benchmark openapi constraints clean help
+.PHONY: serve serve-vllm serve-vllm-plugin test test-vllm browser lint format mutants fuzz monitoring dashboards conformance ray serve-ray test-ray calibrate default-artifact vllm-artifact benchmark openapi constraints clean help
 
 help:  ## say what each target does
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -37,6 +37,10 @@ serve: $(VENV)/serving  ## install what serving needs, fetch the default model, 
 serve-vllm: $(VENV)/vllm/installed  ## the same by vLLM, in an environment of its own (docs/vllm.md)
 	@echo "serving on http://127.0.0.1:8000 once the log says ready (Ctrl-C ends it)"
 	@TRAJGUARD_ENGINE=vllm $(VENV)/vllm/bin/python -m app
+
+serve-vllm-plugin: $(VENV)/vllm/installed  ## vLLM's own server with the guard in it
+	@VLLM_PLUGINS=trajguard $(VENV)/vllm/bin/python -m vllm.entrypoints.openai.api_server \
+		--model smollm2-135m-instruct --host 127.0.0.1 --max-model-len 2048
 
 test: $(VENV)/developing  ## install everything and run the tests
 	@$(MAKE) --silent $(PROMETHEUS_FOLDER)/prometheus 2>/dev/null || echo "no Prometheus of Debian's to be had: its tests are skipped"
@@ -120,7 +124,8 @@ default-artifact: $(VENV)/calibrating  ## make the committed artifact again, fro
 	@$(TRAJGUARD) collect $(addsuffix .jsonl,$(LEARNED) $(SCOPE)/learned/background) \
 		--looks question,prompt --out $(SCOPE)/collected/learned
 	@$(TRAJGUARD) fit $(INSIDE) --contrast $(subst $(SCOPE)/,$(SCOPE)/collected/,$(BACKGROUND)) \
-		--scope "grade-school math questions" --out detector/artifacts/grade-school.safetensors
+		--scope "grade-school math questions" --keep-questions-of written kinds more-kinds \
+		--out detector/artifacts/grade-school.safetensors
 	@$(TRAJGUARD) canaries detector/artifacts/grade-school.safetensors --out detector/artifacts/grade-school.safetensors
 	@$(TRAJGUARD) revalidate detector/artifacts/grade-school.safetensors $(QUESTIONS) --dtype float32 \
 		--out detector/artifacts/grade-school.safetensors

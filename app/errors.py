@@ -172,9 +172,15 @@ def _on_trajguard_error(_: Request, error: Exception) -> ErrorResponse:
 
 def _on_validation_error(request: Request, error: Exception) -> ErrorResponse:
     assert isinstance(error, RequestValidationError)
+    is_json = "json" in request.headers.get("content-type", "")
+    return invalid_body(error, is_json=is_json)
+
+
+def invalid_body(error: RequestValidationError, *, is_json: bool = True) -> ErrorResponse:
+    """What is told of a body that was declared as JSON, or not, and is at fault."""
     errors = error.errors()
     first = _furthest(errors)
-    if "json" not in request.headers.get("content-type", "") and first["loc"] == ("body",):
+    if not is_json and first["loc"] == ("body",):
         message = "the body is not declared as JSON: send the header content-type: application/json"
         return ErrorResponse(400, error_body(400, message, "content-type", "invalid_request"))
     if first["type"] == "json_invalid":
@@ -208,6 +214,8 @@ def _sent(error: dict[str, Any], body: Any) -> list[str]:
     """
     path: list[str] = []
     here, parts = body, error["loc"][1:]
+    if error["loc"][:1] == ("query",):
+        return [str(part)[:_LONGEST_NAME] for part in parts]
     for n_left, part in zip(range(len(parts))[::-1], parts, strict=True):
         if isinstance(here, dict) and isinstance(part, str):
             if part in here or (error["type"] == "missing" and not n_left):

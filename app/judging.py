@@ -6,8 +6,9 @@ Whoever wants to know of verdicts listens here: the metrics, and the log.
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from app.asking.asked import Operation
 from app.policy import Decision, Mode
@@ -15,6 +16,9 @@ from detector.backend import Timings
 from detector.opinion import Opinion
 from detector.trajectory import Look
 from detector.verdict import Verdict
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 log = logging.getLogger(__name__)
 
@@ -45,6 +49,7 @@ class Judged:
     the time that it took. `operation` says what was generated, None where nothing was to be,
     `asked_model` by which name the client called the model, `response_id` what it was answered as.
     `opinion` is the second one of a flagged question: `verdict` is what was judged before it.
+    `places` are where the looks of what was flagged lie among the artifact's neighbours.
     """
 
     request_id: str
@@ -67,6 +72,7 @@ class Judged:
     asked_model: str | None = None
     response_id: str | None = None
     opinion: Opinion | None = None
+    places: Mapping[Look, Tensor] = field(default_factory=dict, repr=False)
 
 
 def log_judged(event: Judged) -> None:

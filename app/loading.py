@@ -238,8 +238,16 @@ def start(settings: Settings, artifact: Artifact, checkpoint: Checkpoint) -> Loa
     return Loaded.of(settings, guard, judge, backend, identity.name, read_guard, engine_name)
 
 
-def guard_of(settings: Settings, artifact: Artifact, identity: Identity, device: Device) -> Guard:
-    """An artifact, as the settings want it, on the device that its model runs on.
+def guard_of(
+    settings: Settings,
+    artifact: Artifact,
+    identity: Identity,
+    device: Device,
+    *,
+    judging: Device | None = None,
+) -> Guard:
+    """An artifact, as the settings want it, on the device that its model runs on, or on that one
+    which is `judging`.
 
     Raises ArtifactMismatchError when it is not the model's or has not what the second opinion needs
     that the settings name, TooFewQuestionsError when it cannot keep the alpha asked for.
@@ -260,24 +268,16 @@ def guard_of(settings: Settings, artifact: Artifact, identity: Identity, device:
         )
     place = Place(fingerprint=identity.fingerprint, engine=engine)
     require_second_opinion(settings, manifest, place)
-    detector = detector_of(settings, artifact).to(device)
-    others = {alpha: other.to(device) for alpha, other in others_of(settings, artifact).items()}
+    at = judging or device
+    detector = detector_of(settings, artifact).to(at)
+    others = {alpha: other.to(at) for alpha, other in others_of(settings, artifact).items()}
     codec = Text(identity.tokenizer, manifest.context.template, manifest.context.text)
     try:
         written = settings.artifact.stat().st_mtime
     except OSError:
         written = math.nan
-    return Guard(
-        artifact.id,
-        manifest,
-        detector,
-        codec,
-        others,
-        written,
-        engine.numerics,
-        dtype,
-        standing,
-    )
+    told = written, engine.numerics, dtype, standing
+    return Guard(artifact.id, manifest, detector, codec, others, *told)
 
 
 def dtype_of(settings: Settings, manifest: Manifest) -> str:

@@ -107,4 +107,5 @@ def _event(
         timings=() if timings is None else (timings,),
         seconds=seconds,
         opinion=judgement.opinion,
+        places=judgement.places,
     )

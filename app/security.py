@@ -186,6 +186,16 @@ def require_may_pick_group(caller: Caller, fields: dict[str, str], param: str) -
         )
 
 
+def require_may_explain(caller: Caller) -> None:
+    """Raises ForbiddenError for who is told decisions alone: what layers add up to is the score."""
+    if not caller.sees_detail:
+        raise ForbiddenError(
+            "explain needs a privileged key (TRAJGUARD_VERDICT_DETAIL is 'decision'): leave it "
+            "out, or ask who runs the service for one",
+            param="explain",
+        )
+
+
 def _key_id(key: str) -> str:
     return hashlib.sha256(key.encode("utf-8", "surrogateescape")).hexdigest()[:12]
 

@@ -1,5 +1,5 @@
-"""The calibration command line: generate, vary, collect, fit, report, canaries, revalidate,
-second-opinion, recheck, ask.
+"""The calibration command line: generate, vary, collect, fit, report, canaries, neighbours,
+revalidate, influence, second-opinion, recheck and ask.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from calibration.commands.canaries import Canaries
 from calibration.commands.collect import Collect
 from calibration.commands.fit import Fit
 from calibration.commands.generate import Generate
+from calibration.commands.influence import Influence
+from calibration.commands.neighbours import Neighbours
 from calibration.commands.recheck import Recheck
 from calibration.commands.report import Report
 from calibration.commands.revalidate import Revalidate
@@ -34,8 +36,14 @@ class Calibration(CommandLine):
     canaries: CliSubCommand[Canaries] = Field(
         description="put questions into an artifact by which a service sees its guard change"
     )
+    neighbours: CliSubCommand[Neighbours] = Field(
+        description="put questions into an artifact by which a service explains its flags"
+    )
     revalidate: CliSubCommand[Revalidate] = Field(
         description="see whether an artifact holds on another engine, device or dtype"
+    )
+    influence: CliSubCommand[Influence] = Field(
+        description="see which questions with answers the model's answers stand on"
     )
     second_opinion: CliSubCommand[SecondOpinion] = Field(
         description="calibrate what a service asks about a question that it has flagged"

@@ -27,7 +27,7 @@ from detector.engine.model.text import Text
 from detector.engine_record import EngineName
 from detector.errors import CalibrationError, EngineError
 from detector.manifest import Context, Source
-from detector.trajectory import END, PROMPT_LOOKS, Look, look_name
+from detector.trajectory import END, PROMPT_LOOKS, Look, look_name, taken_at
 
 log = logging.getLogger(__name__)
 
@@ -94,7 +94,7 @@ def collect(
     look lies beyond max_tokens or a folder holds something else, PromptTooLongError when a
     question does not fit, and EngineError when the model's numbers for one are NaN or infinite.
     """
-    beyond = [look_name(look) for look in looks if look > context.max_tokens]
+    beyond = [look_name(look) for look in looks if taken_at(look) > context.max_tokens]
     if beyond:
         raise CalibrationError(
             f"looks {', '.join(beyond)} lie beyond max_tokens {context.max_tokens}: raise "
@@ -253,4 +253,4 @@ def default_max_tokens(looks: Sequence[Look], *, given: bool = False) -> int:
             "look 'end' needs the length at which responses end: give --max-tokens",
             param="max-tokens",
         )
-    return max(1, *looks)
+    return max(1, *map(taken_at, looks))

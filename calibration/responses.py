@@ -18,7 +18,7 @@ from calibration.questions import COLUMNS, HALF, MESSAGES, Question, content_of,
 from calibration.reading import Row, columns, kind, read, wrong
 from detector.errors import QuestionsError
 from detector.manifest import Judged, Source
-from detector.trajectory import END, PROMPT_LOOKS, Look, in_order, look_name
+from detector.trajectory import END, PROMPT_LOOKS, Look, in_order, look_name, taken_at
 
 RESPONSES = ("response", "completion", "generated_text", "output")
 """Where a row's response is looked for, in this order."""
@@ -89,7 +89,7 @@ def lengths_in_words(lengths: Sequence[int], n_cut: int, looks: Sequence[Look], 
         said.append(f"{n_empty} empty, which no look at the response sees")
     for look in in_order(looks):
         if look not in PROMPT_LOOKS and look != END:
-            n_short = sum(0 < length < look for length in lengths)
+            n_short = sum(0 < length < taken_at(look) for length in lengths)
             said += [f"{n_short} end before look {look_name(look)}"] if n_short else []
     if n_cut and END in looks:
         said.append(f"{n_cut} go on after {most} tokens or the end of a slot: no look at their end")

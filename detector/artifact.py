@@ -27,9 +27,10 @@ from detector.detector import Detector
 from detector.errors import ArtifactError, CalibrationError, CorruptArtifactError
 from detector.fitted_look import FittedLook, Part
 from detector.manifest import LookManifest, Manifest, ManifestFormat
+from detector.neighbours import LookNeighbours, Neighbours, Space
 from detector.scores import SCORES, FittedScore, Learned
 from detector.soundness import require_sound
-from detector.trajectory import look_name, parse_look
+from detector.trajectory import Look, look_name, parse_look
 
 T = TypeVar("T", bound=Any)
 
@@ -143,6 +144,7 @@ def _detector(manifest: Manifest, stored: dict[str, Tensor]) -> Detector:
         manifest.alpha,
         manifest.guarantee,
         groups,
+        None if manifest.neighbours is None else _neighbours(manifest, stored),
     )
 
 
@@ -187,11 +189,28 @@ def _tensors(detector: Detector) -> dict[str, Tensor]:
             stored |= _fields(f"look.{index}.clusters", fitted.clusters)
         if fitted.score.learned is not None and owners[index] == index:
             stored |= _fields(f"look.{index}", fitted.score.learned)
+    if detector.neighbours is not None:
+        for place, found in enumerate(detector.neighbours.looks.values()):
+            stored |= _fields(f"neighbours.{place}.space", found.space)
+            stored |= {f"neighbours.{place}.{name}": getattr(found, name) for name in _KEPT}
     # Clusters are shared by the scores of a look, and safetensors writes no tensor twice.
     return {name: tensor.cpu().contiguous().clone() for name, tensor in stored.items()}
 
 
-def _fields(prefix: str, holder: Learned | Clusters) -> dict[str, Tensor]:
+_KEPT = ("questions", "kinds", "usual")
+
+
+def _neighbours(manifest: Manifest, stored: dict[str, Tensor]) -> Neighbours:
+    """Of each look of the detector, in their order."""
+    looks: dict[Look, LookNeighbours] = {}
+    for place, name in enumerate(dict.fromkeys(look.look for look in manifest.looks)):
+        space = _read(Space, f"neighbours.{place}.space", stored)
+        kept = (stored[f"neighbours.{place}.{name}"] for name in _KEPT)
+        looks[parse_look(name)] = LookNeighbours(space, *kept)
+    return Neighbours(looks)
+
+
+def _fields(prefix: str, holder: Learned | Clusters | Space) -> dict[str, Tensor]:
     return {f"{prefix}.{field.name}": getattr(holder, field.name) for field in fields(holder)}
 
 

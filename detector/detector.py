@@ -23,6 +23,7 @@ from detector.conformal import CONFIDENCE, Calibration, even_weights
 from detector.contrast import Weights
 from detector.errors import CalibrationError
 from detector.fitted_look import FittedLook, Part, fit_look
+from detector.neighbours import Neighbours
 from detector.planes import Planes
 from detector.scores import Learned
 from detector.trajectory import Look, in_order, look_name, stage
@@ -33,7 +34,8 @@ from detector.verdict import Guarantee, LookScore, Verdict
 class Detector:
     """Looks and what the conformal split scored as their maximum, at one alpha.
 
-    `groups` holds the same of each group of questions, if they are judged by group.
+    `groups` holds the same of each group of questions, if they are judged by group. `neighbours`
+    explain, and decide nothing.
     """
 
     looks: tuple[FittedLook, ...]
@@ -41,6 +43,7 @@ class Detector:
     alpha: float
     guarantee: Guarantee
     groups: Mapping[str, Calibration] = field(default_factory=dict)
+    neighbours: Neighbours | None = None
 
     @classmethod
     def fit(
@@ -156,7 +159,8 @@ class Detector:
                     clusters=None if fitted.clusters is None else fitted.clusters.to(device),
                 )
             )
-        return replace(self, looks=tuple(looks))
+        neighbours = None if self.neighbours is None else self.neighbours.to(device)
+        return replace(self, looks=tuple(looks), neighbours=neighbours)
 
     @property
     def threshold(self) -> float:

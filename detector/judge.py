@@ -52,8 +52,9 @@ class Judgement:
     `group` is its question's, if questions are judged by group; `refuses` are the stages,
     "prompt" and "response", at which the first look that flags it ends it, `fails_closed` those
     at which one that cannot be judged by does. `detector` judges it, the judge's own if none is
-    given. `opinion` is the second one of a question that was flagged at its prompt, if it was asked
-    for.
+    given. With `explains` it is kept where each look lies among neighbours, as it is of whatever
+    is flagged, for who asks why: its `places`. `opinion` is the second one of a question that was
+    flagged at its prompt, if it was asked for.
     """
 
     group: str | None = None
@@ -63,6 +64,8 @@ class Judgement:
     detector: Detector | None = None
     looks: list[LookScore] = field(default_factory=list)
     verdict: Verdict | None = None
+    explains: bool = False
+    places: dict[Look, Tensor] = field(default_factory=dict)
     opinion: Opinion | None = None
 
     @property
@@ -169,14 +172,25 @@ class Judge:
         self.took(time.perf_counter() - began)
         return ends
 
+    def fail(self, look: Look, ask: Ask, error: str | None) -> bool:
+        """Take a look at which there is nothing that could be scored, by the name of what was
+        raised, or for None because it is not finite; True ends the request.
+        """
+        detector = self._detector_of(ask)
+        return self._judge(look, ask, detector, _unscored(detector, look, error))
+
+    def _detector_of(self, ask: Ask) -> Detector:
+        if ask not in self._judgements:
+            self.watch(ask, Judgement())
+        detector = self._judgements[ask].detector
+        assert detector is not None
+        return detector
+
     def _observe(self, look: Look, asks: Sequence[Ask], trajectories: Tensor) -> list[bool]:
         detectors: dict[int, Detector] = {}
         rows_of: dict[int, list[int]] = {}
         for row, ask in enumerate(asks):
-            if ask not in self._judgements:
-                self.watch(ask, Judgement())
-            detector = self._judgements[ask].detector
-            assert detector is not None
+            detector = self._detector_of(ask)
             detectors[id(detector)] = detector
             rows_of.setdefault(id(detector), []).append(row)
         ends = [False] * len(asks)
@@ -185,20 +199,53 @@ class Judge:
             scored = _scores(detectors[key], look, theirs)
             for row, scores in zip(rows, scored, strict=True):
                 ends[row] = self._judge(look, asks[row], detectors[key], scores)
+            self._place(look, [asks[row] for row in rows], detectors[key], theirs)
         return ends
+
+    def _place(
+        self, look: Look, asks: Sequence[Ask], detector: Detector, trajectories: Tensor
+    ) -> None:
+        """Keep where those lie of which it may be asked why: a few numbers each, not the states.
+        Of a batch without a flag nothing is worked out.
+        """
+        neighbours = detector.neighbours
+        if neighbours is None:
+            return
+        sharing = [self._sharing(look, ask) for ask in asks]
+        rows = [row for row, those in enumerate(sharing) if any(map(_is_to_explain, those))]
+        if not rows:
+            return
+        try:
+            places = neighbours.place(look, trajectories[rows])
+        except Exception as error:
+            # What is judged stands without.
+            _log_failure("placing", look, error)
+            return
+        # Copied here: no other thread waits for the model's device.
+        for row, place in zip(rows, [] if places is None else places.cpu(), strict=False):
+            for each in sharing[row]:
+                each.places[look] = place
+
+    def _sharing(self, look: Look, ask: Ask) -> list[Judgement]:
+        """Its judgement, and at the prompt those of the requests that share it."""
+        others = self._others.get(ask, []) if look in PROMPT_LOOKS else []
+        return [self._judgements[ask], *others]
 
     def _judge(self, look: Look, ask: Ask, detector: Detector, scores: Sequence[LookScore]) -> bool:
         """Add the scores of one look, and judge by all looks so far. What is judged of a
         prompt holds for all requests that share it.
         """
         judgement = self._judgements[ask]
-        others = self._others.get(ask, []) if look in PROMPT_LOOKS else []
         # A backend may take looks that only another detector judges by.
-        for each in (judgement, *others) if scores else ():
+        for each in self._sharing(look, ask) if scores else ():
             excluded = each.exclusions.at(look)
             each.looks += [replace(score, excluded=excluded) for score in scores]
             each.verdict = _verdict(detector, each)
         return judgement.ended
+
+
+def _is_to_explain(judgement: Judgement) -> bool:
+    return judgement.explains or bool(judgement.verdict and judgement.verdict.is_ood)
 
 
 def _verdict(detector: Detector, judgement: Judgement) -> Verdict:
@@ -237,13 +284,16 @@ def _scores_of_one(detector: Detector, look: Look, trajectory: Tensor) -> list[L
         (scores,) = detector.score(look, trajectory)
     except Exception as error:
         _log_failure("scoring", look, error)
-        name = type(error).__name__
-        return [
-            LookScore(look, fitted.part.score_name, math.nan, math.nan, (), error=name)
-            for fitted in detector.looks
-            if fitted.look == look
-        ]
+        return _unscored(detector, look, type(error).__name__)
     return scores
+
+
+def _unscored(detector: Detector, look: Look, error: str | None) -> list[LookScore]:
+    return [
+        LookScore(look, fitted.part.score_name, math.nan, math.nan, (), error=error)
+        for fitted in detector.looks
+        if fitted.look == look
+    ]
 
 
 def _log_failure(doing: str, look: Look, error: Exception) -> None:

@@ -18,6 +18,7 @@ from detector.canonical import CANONICAL, TextVersion
 from detector.engine_record import EngineName, EngineRecord, Standing
 from detector.errors import ArtifactMismatchError
 from detector.groups import Grouping
+from detector.neighbour_names import NeighbourNames
 from detector.opinion_record import OpinionRecord
 from detector.recheck_record import RecheckRecord
 from detector.verdict import Guarantee
@@ -198,12 +199,11 @@ class ManifestFormat(BaseModel):
 class Manifest(_Frozen):
     """Everything in an artifact but the numbers.
 
-    `n_templates` counts those of the conformal questions, by which alpha is promised of new
-    ones; 0 where the promise is of questions alike. `contrasted_with` are files of other
-    questions, which gave power and no say in the false-alarm rate. `canaries` may be put into an
-    artifact that was made without. The threshold is that of `fingerprint` and `engine`, and was
-    seen to hold in `revalidated`; `fitted_in` is where the Gaussians were fitted, if elsewhere.
-    `recheck` says whether the model may check its own answers, where that was measured.
+    `n_templates` counts those of the conformal questions, by which alpha is promised of new ones; 0
+    where the promise is of questions alike. `contrasted_with` are files of other questions, which
+    gave power and no say in the rate. `canaries`, `neighbours`, `second_opinion` and `recheck` may
+    be put in later. The threshold is that of `fingerprint` and `engine`, and was seen to hold in
+    `revalidated`; `fitted_in` is where the Gaussians were fitted, if elsewhere.
     """
 
     format: Literal[3] = 3
@@ -223,6 +223,7 @@ class Manifest(_Frozen):
     grouping: Grouping | None = None
     groups: tuple[GroupManifest, ...] = ()
     canaries: Canaries | None = None
+    neighbours: NeighbourNames | None = None
     engine: EngineRecord = EngineRecord()
     revalidated: tuple[Revalidation, ...] = ()
     fitted_in: Place | None = None
@@ -271,9 +272,7 @@ class Manifest(_Frozen):
     def _mismatch(
         self, served: Fingerprint, model_name: str, engine: EngineRecord
     ) -> ArtifactMismatchError:
-        """What differs. Weights are digested in their dtype, so that in another one their digest
-        says nothing.
-        """
+        """What differs. Weights' digest is of their dtype: in another it says nothing."""
         names = [name for name, value in self.fingerprint if value != getattr(served, name)]
         if "dtype" in names and "weights" in names:
             names.remove("weights")

@@ -21,12 +21,13 @@ from detector.errors import ArtifactError
 from detector.fitted_look import FittedLook
 from detector.gaussian import DiagonalGaussians, LayerGaussians
 from detector.manifest import Manifest
+from detector.neighbours import Neighbours, Space
 from detector.scores import Learned
 from detector.trajectory import PROMPT_LOOKS
 from detector.verdict import BAND_LEVELS
 
 _Dimensions = tuple[str, ...]
-_SHAPES: Mapping[type[Learned | Clusters], Mapping[str, _Dimensions]] = {
+_SHAPES: Mapping[type[Learned | Clusters | Space], Mapping[str, _Dimensions]] = {
     LayerGaussians: {
         "mean": ("planes", "d"),
         "basis": ("planes", "rank", "d"),
@@ -46,9 +47,16 @@ _SHAPES: Mapping[type[Learned | Clusters], Mapping[str, _Dimensions]] = {
         "basis": ("directions", "d"),
         "centres": ("clusters", "directions"),
     },
+    Space: {
+        "layers": ("planes",),
+        "mean": ("planes", "d"),
+        "basis": ("planes", "rank", "d"),
+        "scale": ("planes", "rank"),
+    },
 }
-_PLACES = {"planes", "plane"}
+_PLACES = {"planes", "plane", "layers"}
 """Fields that hold layers' numbers."""
+_HALVES = {(Space, "basis")}
 
 
 def require_sound(path: Path, detector: Detector, manifest: Manifest) -> None:
@@ -78,6 +86,25 @@ def _require_sound(detector: Detector, manifest: Manifest) -> None:
     calibrations |= {f"group.{n}": group for n, group in enumerate(detector.groups.values())}
     for name, calibration in calibrations.items():
         _require_calibration(name, calibration, judged_at_prompt)
+    if (detector.neighbours is None) != (manifest.neighbours is None):
+        raise _UnsoundError("neighbours", "they have numbers without names, or names alone")
+    if detector.neighbours is not None:
+        _require_neighbours(detector.neighbours, manifest)
+
+
+def _require_neighbours(neighbours: Neighbours, manifest: Manifest) -> None:
+    """Nothing is judged by them, and an explanation must not mislead."""
+    assert manifest.neighbours is not None
+    n, n_kinds = len(manifest.neighbours.questions), len(manifest.neighbours.kinds)
+    for place, found in enumerate(neighbours.looks.values()):
+        name = f"neighbours.{place}"
+        _require_fields(
+            f"{name}.space", found.space, {"d": manifest.hidden_size}, manifest.n_layers
+        )
+        width = found.space.scale.numel()
+        _require(f"{name}.questions", found.questions, (n, width), torch.float16)
+        _require(f"{name}.kinds", found.kinds, (n_kinds, width), torch.float16)
+        _require(f"{name}.usual", found.usual, (len(BAND_LEVELS),), torch.float32)
 
 
 def _require_look(name: str, fitted: FittedLook, manifest: Manifest) -> None:
@@ -111,7 +138,7 @@ def _require_band(name: str, band: Tensor, fitted: FittedLook, manifest: Manifes
 
 
 def _require_fields(
-    name: str, holder: Learned | Clusters, known: Mapping[str, int], n_layers: int
+    name: str, holder: Learned | Clusters | Space, known: Mapping[str, int], n_layers: int
 ) -> None:
     """`known` are sizes by dimension; of others a holder's fields must agree."""
     sizes = dict(known)
@@ -123,7 +150,8 @@ def _require_fields(
                 sizes.setdefault(dimension, size)
         wanted = tuple(sizes.get(dimension, 0) for dimension in dimensions)
         is_place = field.name in _PLACES
-        _require(full, tensor, wanted, torch.int64 if is_place else torch.float32)
+        real = torch.float16 if (type(holder), field.name) in _HALVES else torch.float32
+        _require(full, tensor, wanted, torch.int64 if is_place else real)
         if is_place and not bool(((tensor >= 0) & (tensor <= n_layers)).all()):
             raise _UnsoundError(full, f"it names a layer that is not one of 0 to {n_layers}")
         if field.name == "variance" and not bool((tensor >= 0).all()):

@@ -11,6 +11,7 @@ from app.environment import PREFIX
 from app.settings import Settings
 from calibration.__main__ import Calibration
 from calibration.bench.drift.__main__ import Drift
+from calibration.bench.explain.__main__ import Explain
 from calibration.bench.paper.__main__ import Paper
 from calibration.bench.responses.__main__ import Responses
 from calibration.bench.scope.__main__ import Scope
@@ -25,6 +26,7 @@ PROGRAMS: dict[str, type[CommandLine]] = {
     "trajguard": TrajGuard,
     "-m calibration": Calibration,
     "-m calibration.bench.drift": Drift,
+    "-m calibration.bench.explain": Explain,
     "-m calibration.bench.paper": Paper,
     "-m calibration.bench.responses": Responses,
     "-m calibration.bench.scope": Scope,
@@ -86,7 +88,7 @@ def test_compose_mounts_what_is_there() -> None:
 def typed_commands(path: Path) -> list[tuple[str, str]]:
     """Programs of ours and the commands given to them, in code and on lines of a console."""
     text = path.read_text().replace("$(TRAJGUARD)", "`trajguard")
-    program = r"(?:^\$ |`)[^`\n]*?((?<![\w/])trajguard|-m calibration[\w.]*)"
+    program = r"(?:^\$ |`)[^`\n]*?((?<![\w/=])trajguard|-m calibration[\w.]*)"
     found = re.findall(rf"{program} ([\w-]+)", text, re.MULTILINE)
     return found + re.findall(r"\$\(RUN\) (-m calibration[\w.]*) ([\w-]+)", text)
 

@@ -26,6 +26,7 @@ MODELS_APART = {
         "speed/growth.py",
     )
 }
+PLUGIN = set((ROOT / "app" / "vllm_plugin").glob("*.py"))
 COMMAND_LINES = (
     "trajguard.py",
     "calibration/__main__.py",
@@ -116,20 +117,20 @@ def test_bodies_are_pydantic_alone() -> None:
 
 def test_the_application_knows_the_backend_and_not_the_engine() -> None:
     """Loading opens the engine, its own or vLLM's; the settings know the default model's name, and
-    which of vLLM's options are served.
+    which of vLLM's options are served. The plugin is inside vLLM's own server.
     """
     engines = ("detector.engine", "detector.vllm")
     for path in sources("app"):
         known = {name for name in imports(path) if name.startswith(engines)}
         if path.name == "settings.py":
             known -= {name for name in known if "default_model" in name or "options" in name}
-        assert not known or path.name in ("loading.py", "engines.py"), path
+        assert not known or path.name in ("loading.py", "engines.py") or path in PLUGIN, path
 
 
 def test_vllm_is_known_to_its_backend_alone_and_there_to_a_few() -> None:
     """Where there is none, all else works, and what is pooled and whose turn it is are tested."""
-    knowing = {"backend.py", "opening.py", "params.py", "worker.py"}
-    peers = {BENCH / "speed" / "vllm_peer.py"}
+    knowing = {"backend.py", "opening.py", "params.py", "stopping.py", "worker.py"}
+    peers = {BENCH / "speed" / "vllm_peer.py", *PLUGIN}
     for path in {*sources("detector"), *sources("calibration"), *sources("app")} - peers:
         roots = {name.split(".")[0] for name in imports(path)}
         assert "vllm" not in roots or path in {ROOT / "detector/vllm" / name for name in knowing}
@@ -147,6 +148,7 @@ def test_the_application_starts_and_is_tested_without_torch() -> None:
         "check",
         "choices",
         "ends",
+        "explain",
         "faults",
         "leaving",
         "readiness",
@@ -179,3 +181,20 @@ def test_instruments_are_no_part_of_calibration() -> None:
 def test_no_file_has_a_name_that_says_nothing() -> None:
     stems = {path.stem for package in FORBIDDEN for path in sources(package)}
     assert not stems & {"utils", "util", "common", "helpers", "core", "misc"}
+
+
+def test_vllm_imports_the_plugin_whatever_is_missing() -> None:
+    """What it cannot import it goes on without, unguarded."""
+    (registering,) = (path for path in PLUGIN if path.name == "registering.py")
+    assert imports(registering, at_import=True) <= {
+        "__future__",
+        "__future__.annotations",
+        "os",
+        "sys",
+        "typing",
+        "typing.TYPE_CHECKING",
+        "typing.Any",
+        # For type checkers alone.
+        "app.vllm_plugin.endpoint",
+        "app.vllm_plugin.endpoint.Endpoint",
+    }

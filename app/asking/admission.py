@@ -13,7 +13,7 @@ from detector.conversation import judged_question, user_turns
 from detector.errors import InvalidRequestError, PromptTooLongError
 from detector.judge import Exclusions, Judgement
 from detector.manifest import Manifest, system_prompt_digest
-from detector.trajectory import END, PROMPT_LOOKS, parse_look
+from detector.trajectory import END, PROMPT_LOOKS, parse_look, taken_at
 
 MAX_BODY_BYTES = 4 * 2**20
 """The longest body, whatever the model."""
@@ -40,7 +40,9 @@ class Admission:
         at_response = {parse_look(look.look) for look in manifest.looks} - PROMPT_LOOKS
         self.looks_at_end = END in at_response
         # Of a response's tokens, all that the looks see, however long it is.
-        self.n_seen = max_length if self.looks_at_end else max(at_response, default=0)
+        self.n_seen = (
+            max_length if self.looks_at_end else max(map(taken_at, at_response), default=0)
+        )
         self._grouping = manifest.grouping
         self._model_id = model_id
 

@@ -30,7 +30,10 @@ def ask_score(admission: Admission, body: ScoreRequest) -> Asked:
     """A prompt and its response, if there is one, to read. Raises InvalidRequestError."""
     messages = plain(body.messages)
     admission.require_question(messages)
-    return ask_to_read(admission, Conversation(messages, body.response, body.fields))
+    asked = ask_to_read(admission, Conversation(messages, body.response, body.fields))
+    for judgement in asked.judgements:
+        judgement.explains = body.explain
+    return asked
 
 
 def ask_to_read(admission: Admission, conversation: Conversation) -> Asked:

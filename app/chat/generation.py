@@ -73,7 +73,7 @@ class Generation:
     @property
     def judgement(self) -> Judgement:
         """That of the choice that is most OOD, or could not be judged."""
-        return max(self.asked.judgements, key=_concern)
+        return max(self.asked.judgements, key=concern)
 
     async def pieces(self) -> AsyncGenerator[Piece]:
         """The choices' responses as they come; the last piece of each says why it ended.
@@ -140,6 +140,7 @@ class Generation:
                 asked_model=self.asked.model,
                 response_id=self.response_id,
                 opinion=judgement.opinion,
+                places=judgement.places,
             )
         )
 
@@ -165,7 +166,7 @@ class Generation:
         return 0 if ended else ask.max_tokens - choice.n_tokens
 
 
-def _concern(judgement: Judgement) -> tuple[bool, bool, float]:
+def concern(judgement: Judgement) -> tuple[bool, bool, float]:
     """Flagged before not judged before not flagged, then by score."""
     verdict = judgement.final
     if verdict is None:

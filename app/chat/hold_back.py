@@ -7,20 +7,21 @@ from dataclasses import replace
 
 from app.chat.choice import Piece
 from detector.judge import Judgement
-from detector.trajectory import END, PROMPT_LOOKS, Look
+from detector.trajectory import END, PROMPT_LOOKS, Look, taken_at
 
 
 class HoldBack:
     """Passes on one response's pieces, each once the looks have let its tokens through.
 
-    A look at t tokens is taken before token t is shown and covers all up to it, the one at the end
-    covers the rest. What no look will cover is passed on at once, and what one refuses never.
+    A look at t tokens is taken before token t is shown and covers all up to it, as that at a patch
+    does which ends there; the one at the end covers the rest. What no look will cover is passed on
+    at once, and what one refuses never.
     """
 
     def __init__(self, looks: Iterable[Look]) -> None:
         later = set(looks) - PROMPT_LOOKS
         self._waits_for_end = END in later
-        self._counts = sorted(later - {END})
+        self._counts = sorted({taken_at(look) for look in later - {END}})
         self._held: list[tuple[int, Piece]] = []
 
     @classmethod

@@ -46,7 +46,7 @@ class Recent:
             old = self._told[-N_EVENTS - 1]
             verdict = old.event.verdict
             if verdict is not None and verdict.looks:
-                bare = replace(old.event, verdict=replace(verdict, looks=()))
+                bare = replace(old.event, verdict=replace(verdict, looks=()), places={})
                 self._told[-N_EVENTS - 1] = replace(old, event=bare)
         self._changed.set()
         self._changed = asyncio.Event()

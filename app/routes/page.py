@@ -94,7 +94,12 @@ async def explain(
         event = told.event
         if event.decision is not None and (event.key_id == caller.key_id or caller.is_trusted):
             explained = await workers.run(
-                explanation, loaded, event, body.question, detail=caller.sees_detail
+                explanation,
+                loaded,
+                event,
+                body.question,
+                detail=caller.sees_detail,
+                texts=caller.is_trusted,
             )
             return JSONResponse(explained.model_dump(), headers=_NO_STORE)
     raise UnknownRequestError(

@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Request
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request
 from fastapi.responses import JSONResponse, Response
+from pydantic import BeforeValidator
 
 from app.asking.score import ask_score
 from app.json_body import JsonRoute
 from app.routes.dependencies import JudgedEvent, Ready, RequestId, RequestWorkers, SecondOpinions
 from app.routes.leaving import LEFT, unless_disconnected
 from app.scoring import score as score_all
-from app.security import CallerOf, require_may_pick_group
+from app.security import CallerOf, require_may_explain, require_may_pick_group
 from app.wire.score import ScoreRequest, ScoreResponse
+from app.writing.explanation import verdict_explanation
 from app.writing.verdict import score_verdict
 
 router = APIRouter(route_class=JsonRoute)
+
+Explain = Annotated[
+    bool,
+    # `?explain` alone asks for it too.
+    BeforeValidator(lambda value: True if value == "" else value),
+    Query(description="say why: layers, nearest calibration questions, out-of-scope kind"),
+]
 
 
 @router.post("/v1/score", response_model=ScoreResponse)
@@ -27,9 +38,13 @@ async def score(
     request_id: RequestId,
     workers: RequestWorkers,
     opinions: SecondOpinions,
+    explain: Explain = False,
 ) -> Response:
     """Judge the prompt, and the response if one is given, by one teacher-forced pass."""
     require_may_pick_group(caller, body.fields, "fields")
+    if explain or body.explain:
+        require_may_explain(caller)
+        body = body.model_copy(update={"explain": True})
     asked = await workers.run(ask_score, loaded.admission, body)
 
     async def read() -> bool:
@@ -38,11 +53,22 @@ async def score(
 
     if await unless_disconnected(request, read) is None:
         return Response(status_code=LEFT)
+    judgement = asked.judgements[0]
     verdict = score_verdict(
-        asked.judgements[0],
+        judgement,
         asked.modes,
         loaded.artifact_id,
         loaded.manifest.context.text,
         detail=caller.sees_detail,
     )
-    return JSONResponse(ScoreResponse(model=loaded.model_id, verdict=verdict).model_dump())
+    why = None
+    if body.explain and judgement.verdict is not None:
+        why = await workers.run(
+            verdict_explanation,
+            loaded,
+            judgement.verdict,
+            judgement.places,
+            texts=caller.is_trusted,
+        )
+    said = ScoreResponse(model=loaded.model_id, verdict=verdict, explanation=why)
+    return JSONResponse(said.model_dump())

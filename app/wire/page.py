@@ -5,6 +5,7 @@ from __future__ import annotations
 from pydantic import BaseModel, Field
 
 from app.policy import Decision, Mode
+from app.wire.explanation import VerdictExplanation
 from app.wire.messages import MAX_FIELD_LENGTH
 from app.wire.text import UnicodeText
 from app.wire.verdict import DecisionVerdict, ScoreVerdict
@@ -48,6 +49,9 @@ class Explanation(BaseModel):
     verdict: ScoreVerdict | DecisionVerdict
     levels: list[float]
     bands: list[Band] = Field(description="one a score at a look; none without the numbers")
+    why: VerdictExplanation | None = Field(
+        description="of what was flagged; null without the numbers, or of another artifact"
+    )
 
 
 class Row(BaseModel):

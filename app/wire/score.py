@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pydantic import BaseModel, Field
 
+from app.wire.explanation import VerdictExplanation
+from app.wire.left_out import absent
 from app.wire.messages import Fields, Messages
 from app.wire.text import UnicodeText
 from app.wire.verdict import DecisionVerdict, ScoreVerdict
@@ -19,8 +21,12 @@ class ScoreRequest(BaseModel):
     messages: Messages
     response: UnicodeText | None = Field(default=None, description="judge this response too")
     fields: Fields = Field(default_factory=dict)
+    explain: bool = Field(default=False, description="say why too, as `?explain=true` does")
 
 
 class ScoreResponse(BaseModel):
     model: str
     verdict: ScoreVerdict | DecisionVerdict
+    explanation: VerdictExplanation | None = Field(
+        default=None, description="if it was asked for", exclude_if=absent
+    )

@@ -9,6 +9,7 @@ from app.judging import Judged
 from app.loading import Loaded
 from app.page.recent import Told
 from app.wire.page import Band, Drift, Explanation, News, Row
+from app.writing.explanation import verdict_explanation
 from app.writing.verdict import told_verdict
 from detector.canonical import as_judged
 from detector.trajectory import look_name
@@ -18,12 +19,21 @@ N_ROWS = 50
 """Rows of the list of the last questions."""
 
 
-def explanation(loaded: Loaded, event: Judged, question: str, *, detail: bool) -> Explanation:
-    """Of an event with a verdict and a decision, to whoever asked the question."""
+def explanation(
+    loaded: Loaded, event: Judged, question: str, *, detail: bool, texts: bool
+) -> Explanation:
+    """Of an event with a verdict and a decision, to whoever asked the question; `texts` are those
+    of calibration questions.
+    """
     assert event.verdict is not None
     assert event.decision is not None
     context = loaded.manifest.context
     is_rewritten = context.judged == "question"
+    # After a reload the artifact is no longer the one that judged.
+    is_known = detail and event.artifact == loaded.artifact_id
+    why = None
+    if is_known and event.verdict.is_ood:
+        why = verdict_explanation(loaded, event.verdict, event.places, texts=texts)
     return Explanation(
         judged_text=as_judged(question, context.text) if is_rewritten else question,
         text=context.text if is_rewritten else "typed",
@@ -37,8 +47,8 @@ def explanation(loaded: Loaded, event: Judged, question: str, *, detail: bool) -
             detail=detail,
         ),
         levels=list(BAND_LEVELS),
-        # After a reload the artifact is no longer the one that judged.
-        bands=_bands(loaded) if detail and event.artifact == loaded.artifact_id else [],
+        bands=_bands(loaded) if is_known else [],
+        why=why,
     )
 
 

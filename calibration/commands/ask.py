@@ -24,6 +24,7 @@ class Ask(Command):
     )
     n: int | None = Field(default=None, ge=1, description="how many, drawn; else all")
     max_tokens: int = Field(default=8, ge=1, description="of each response")
+    stream: bool = Field(default=False, description="ask for responses as they are drawn")
 
     def run(self) -> None:
         require_questions(self.questions)
@@ -36,4 +37,4 @@ class Ask(Command):
             self.n,
             known_templates=self.known_templates,
         )
-        print(describe(ask(self.url, questions, self.max_tokens)))
+        print(describe(ask(self.url, questions, self.max_tokens, stream=self.stream)))

@@ -16,22 +16,25 @@ from calibration.paths import require_folder, require_model
 from calibration.questions import Question, is_made, read_questions
 from calibration.reading import require_questions
 from calibration.responses import RESPONSES, GivenResponses, read_responses
+from calibration.trained import warning
 from detector.backend import Sampling
 from detector.canonical import CANONICAL, TextVersion
 from detector.errors import CalibrationError
 from detector.manifest import Context, Judged, Source, system_prompt_digest
-from detector.trajectory import PROMPT_LOOKS, Look, parse_look
+from detector.trajectory import PROMPT_LOOKS, Look, patches
 
 log = logging.getLogger(__name__)
 
 
 def parse_looks(names: str) -> tuple[Look, ...]:
-    looks = tuple(parse_look(name.strip()) for name in names.split(","))
-    if len(set(looks)) < len(looks):
+    named = [name.strip() for name in names.split(",")]
+    # The first of all patches is a running mean, which may be named beside them.
+    looks = [look for name in named for look in patches(name)]
+    if len(set(named)) < len(named):
         raise CalibrationError(
             f"--looks {names!r} names one look twice: name each once", param="looks"
         )
-    return looks
+    return tuple(dict.fromkeys(looks))
 
 
 def _require_names_of_their_own(names: list[str]) -> None:
@@ -74,7 +77,9 @@ class Collect(ModelCommand):
     column: Column = None
     out: Path = Field(description="folder; one sub-folder a file")
     looks: str = Field(
-        default="prompt", description="comma-separated: prompt, numbers of tokens, end"
+        default="prompt",
+        description="comma-separated: prompt, numbers of tokens, end; 9-16 is a patch of "
+        "tokens, 1-64/8 are all patches of 8 up to 64",
     )
     judged: Judged = Field(default="question", description="what the prompt looks see")
     text: TextVersion | None = Field(
@@ -124,6 +129,8 @@ class Collect(ModelCommand):
         asked = [question for questions, _, _ in read for question in questions]
         typed = {q.key: q.text for q in asked if not is_made(q.fields)}
         log.info(outlook(*splits_and_templates(typed), ALPHA))
+        if told := warning(self.model, (question.key for question in asked)):
+            log.warning(told)
         digests = {system_prompt_digest(question.messages) for question in asked}
         context = Context(
             judged=self.judged,

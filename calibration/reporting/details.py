@@ -10,6 +10,7 @@ from scipy.stats import beta, betabinom, binom
 from sklearn.metrics import roc_curve
 
 from calibration.confounds import n_words
+from calibration.reporting.explained import Explained, explained
 from calibration.reporting.false_alarms import FalseAlarms, sources_of, tabulated, variations_of
 from calibration.reporting.judged import Judged
 from calibration.reporting.report import ALPHAS, detector_at
@@ -114,6 +115,7 @@ class Details:
     scores: dict[str, tuple[float, ...]]
     worst: tuple[Alarm, ...]
     n_flagged: int
+    explained: tuple[Explained, ...] = ()
 
 
 def details(judged: Judged, *, texts: bool) -> Details:
@@ -139,6 +141,7 @@ def details(judged: Judged, *, texts: bool) -> Details:
         },
         worst=tuple(_worst(judged, flagged, texts=texts)),
         n_flagged=int(flagged.sum()),
+        explained=explained(judged, texts=texts),
     )
 
 

@@ -8,9 +8,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from importlib.resources import files
 
+from calibration.reporting import page_explained
 from calibration.reporting import page_figures as figures
 from calibration.reporting import page_tables as tables
 from calibration.reporting.details import Details
+from calibration.reporting.explained import FALSE_ALARMS
 from calibration.reporting.html import Content, Markup, joined, paragraph, tag
 from calibration.reporting.result import Report
 
@@ -30,6 +32,7 @@ def page(
         *_out_of_scope(report, details),
         ("surface", "What the surface explains", tables.confounds(report)),
         ("worst", "Worst false alarms", tables.worst(details)),
+        *_explained(details),
         ("a-day", "Alarms a day", tables.a_day(report, requests_a_day)),
     ]
     contents = tag(
@@ -113,6 +116,17 @@ def _out_of_scope(report: Report, details: Details) -> list[tuple[str, str, list
     if report.power is not None:
         found.append(("kinds", "Power on kinds left out", tables.kinds_left_out(report.power)))
     return found
+
+
+def _explained(details: Details) -> list[tuple[str, str, list[Markup]]]:
+    if not details.explained:
+        return []
+    parts = [paragraph(*page_explained.lead(details.explained))]
+    for name in dict.fromkeys(each.of for each in details.explained):
+        rows = [each for each in details.explained if each.of == name]
+        title = "Of the worst false alarms" if name == FALSE_ALARMS else f"Of {name}"
+        parts += [tag("h3", title), page_explained.rows(rows)]
+    return [("why", "Why they are flagged", parts)]
 
 
 def _tiles(report: Report, details: Details) -> Markup:

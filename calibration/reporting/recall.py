@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from calibration.confounds import matched_auroc, surface_scores
-from calibration.reporting.scoring import GUARD, Scored, auroc, fpr95
+from calibration.confounds import Scores, matched_auroc, surface_scores
+from calibration.reporting.scoring import GUARD, NO_LOOK, Scored, auroc, fpr95
 from calibration.reporting.tables import aligned, percent
 from detector.detector import Detector
 
@@ -63,14 +63,16 @@ def ood_rows(
     detector: Detector, inside: Scored, fitted_texts: Sequence[str], outside: Scored, name: str
 ) -> list[OodRow]:
     """A row for the guard, and one for each part if there are several: OOD questions against
-    holdout ones, by scores and by surface, for which `fitted_texts` were fitted on.
+    holdout ones, by scores and by surface, for which `fitted_texts` were fitted on. A part's row is
+    of those whose responses got to its look, and there is none where no response did.
     """
-    texts, inside_texts = outside.pool.texts, inside.pool.texts
-    surface = surface_scores(fitted_texts, texts)
-    inside_surface = surface_scores(fitted_texts, inside_texts)
     rows = []
-    for score, found in outside.by_part.items():
-        known = inside.by_part[score]
+    for score in outside.by_part:
+        (known, inside_texts), (found, texts) = (_reached(of, score) for of in (inside, outside))
+        if not (len(known) and len(found)):
+            continue
+        surface = surface_scores(fitted_texts, texts)
+        inside_surface = surface_scores(fitted_texts, inside_texts)
         matched, n_pairs = matched_auroc(known, found, inside_texts, texts)
         rows.append(
             OodRow(
@@ -87,6 +89,15 @@ def ood_rows(
             )
         )
     return rows
+
+
+def _reached(of: Scored, score: str) -> tuple[Scores, list[str]]:
+    """Scores and texts of those that a part, or the guard, has seen; of the guard all."""
+    scores = of.by_part[score]
+    seen = (scores > NO_LOOK) | (score == GUARD)
+    return scores[seen], [
+        text for text, is_seen in zip(of.pool.texts, seen, strict=True) if is_seen
+    ]
 
 
 def written(rows: Sequence[OodRow]) -> list[str]:

@@ -12,6 +12,7 @@ from calibration.fit import CONTRAST, FitOptions, Material, gather
 from calibration.new_templates import rate_on_new_templates
 from calibration.pooling import Pools, made_of
 from calibration.reporting import false_alarms, recall
+from calibration.reporting.explained import explained
 from calibration.reporting.false_alarms import FalseAlarms
 from calibration.reporting.judged import Judged, judge, read_alike
 from calibration.reporting.power import power
@@ -109,6 +110,7 @@ def reported(judged: Judged, folders: Sequence[Path], options: ReportOptions) ->
         unseen_variations=_unseen_variations(artifact, options.unseen_variations, pools),
         new_templates=new_templates,
         power=powered,
+        explained=explained(judged),
     )
 
 

@@ -6,7 +6,8 @@ import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 
-from calibration.reporting import false_alarms, recall
+from calibration.reporting import explained, false_alarms, recall
+from calibration.reporting.explained import Explained
 from calibration.reporting.false_alarms import HEAD, FalseAlarms
 from calibration.reporting.power import Power
 from calibration.reporting.recall import OodRow
@@ -80,6 +81,7 @@ class Report:
     unseen_variations: tuple[FalseAlarms, ...] = ()
     new_templates: NewTemplates | None = None
     power: Power | None = None
+    explained: tuple[Explained, ...] = ()
 
     def as_json(self) -> str:
         return json.dumps(asdict(self), indent=1)
@@ -92,6 +94,7 @@ class Report:
                 *self._never_calibrated(),
                 *recall.written(self.ood),
                 *self._alphas(),
+                *explained.written(self.explained),
                 *([] if self.power is None else ["", str(self.power)]),
             ]
         )

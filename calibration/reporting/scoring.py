@@ -16,6 +16,8 @@ from detector.detector import Detector
 from detector.groups import Grouping
 
 GUARD = "guard"
+NO_LOOK = -1e300
+"""The score of a response that ended before every look, lowest of all."""
 
 Flags = NDArray[np.bool_]
 
@@ -82,6 +84,6 @@ def fpr95(inside: Scores, outside: Scores) -> float:
 
 
 def _finite(scores: Tensor) -> Scores:
-    """A generation without any look scores lowest of all; ROC curves want it finite."""
-    finite: Scores = np.nan_to_num(scores.double().numpy(), neginf=-1e300)
+    """ROC curves want `NO_LOOK` finite."""
+    finite: Scores = np.nan_to_num(scores.double().numpy(), neginf=NO_LOOK)
     return finite

@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 
 from detector.backend import Ask, Capacity, Finish, Observer, Step, TokenLogprobs
+from detector.engine.borders import Borders
 from detector.engine.claims import claim, release, require_free
 from detector.engine.collector import Collector
 from detector.engine.logprobs import add_to_totals, token_logprobs
@@ -34,7 +35,7 @@ from detector.engine.runner import StateBytes, open_runner
 from detector.engine.sampling import draw
 from detector.engine.schedule import Schedule
 from detector.engine.work import Chunk, Decode, Prefill, Resume, Share, Sharing
-from detector.trajectory import END, PROMPT_LOOKS, Look, in_order, looks_due
+from detector.trajectory import END, PROMPT_LOOKS, Look, in_order
 
 
 class Engine:
@@ -67,6 +68,7 @@ class Engine:
         length = min(max_length, positions or max_length)
         self.checkpoint = checkpoint
         self.looks = frozenset(looks)
+        self._borders = Borders(self.looks)
         self._observer = observer
         self._judges_responses = bool(self.looks - PROMPT_LOOKS)
         self._collector = Collector(model, n_slots)
@@ -223,28 +225,23 @@ class Engine:
 
     def _decode(self, runs: Sequence[Run]) -> None:
         """One token for every running request."""
-        logits = self._runner.decode(
-            [run.generated[-1] for run in runs],
-            [run.n_cached for run in runs],
-            collect=self._judges_responses,
-        )
+        tokens, positions = [run.generated[-1] for run in runs], [run.n_cached for run in runs]
+        logits = self._runner.decode(tokens, positions, collect=self._judges_responses)
         due: dict[Look, list[Run]] = {}
         for run in runs:
             run.n_cached += 1
-            for look in looks_due(self.looks, len(run.generated) + 1, finished=False):
+            for look in self._borders.looks_at(len(run.generated) + 1):
                 due.setdefault(look, []).append(run)
         ended: dict[Run, Finish] = {}
-        for look, reached in due.items():
-            ended |= self._observe_responses(look, reached)
+        for look in in_order(due):
+            ended |= self._observe_responses(look, due[look])
         self._emit(runs, logits, ended)
 
     def _observe_rows(self, rows: Sequence[Row], means: Tensor) -> dict[Run, Finish]:
         """Show the observer every look of a prefill; returns whom to end, and how."""
         ended: dict[Run, Finish] = {}
         for look in in_order({look for row in rows for look in row.looks}):
-            picked = [
-                (index, row.looks[look]) for index, row in enumerate(rows) if look in row.looks
-            ]
+            picked = [(n, row.looks[look]) for n, row in enumerate(rows) if look in row.looks]
             indices, spans = zip(*picked, strict=True)
             runs = [rows[index].run for index in indices]
             shown = means[:, indices, spans].transpose(0, 1)
@@ -252,14 +249,19 @@ class Engine:
         return ended
 
     def _observe_responses(self, look: Look, runs: Sequence[Run]) -> dict[Run, Finish]:
-        """Show the observer the running means of running requests."""
+        """Show the observer the running means of running requests, or those of a patch."""
+        means = self._borders.since(look, runs, self._running_means(runs))
+        return observe(self._observer, look, runs, means)
+
+    def _running_means(self, runs: Sequence[Run]) -> Tensor:
+        """(n, L + 1, d)."""
         slots = [self._schedule.slot(run) for run in runs]
         counts = [run.n_cached - len(run.ask.prompt) + 1 for run in runs]
-        means = self._collector.running_means(slots, counts)
-        return observe(self._observer, look, runs, means.transpose(0, 1))
+        return self._collector.running_means(slots, counts).transpose(0, 1)
 
     def _emit(self, runs: Sequence[Run], logits: Tensor, ended: dict[Run, Finish]) -> None:
         """Draw, record and report each request's next token, or its end."""
+        self._borders.keep(runs, ended, self._running_means)
         eos_ids = self.checkpoint.eos_ids
         tokens, failed = draw(logits, runs, eos_ids)
         logprobs = token_logprobs(logits, tokens, [run.ask.n_logprobs for run in runs])

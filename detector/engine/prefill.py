@@ -7,7 +7,17 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from detector.engine.run import Run
-from detector.trajectory import END, PROMPT, PROMPT_LOOKS, PROMPT_MEAN, QUESTION, Look, in_order
+from detector.trajectory import (
+    END,
+    PROMPT,
+    PROMPT_LOOKS,
+    PROMPT_MEAN,
+    QUESTION,
+    Look,
+    in_order,
+    left_out,
+    taken_at,
+)
 
 if TYPE_CHECKING:
     from detector.engine.collector import Span
@@ -51,9 +61,11 @@ class Row:
             elif look == QUESTION:
                 places[look] = len(spans)
                 spans.append(question or (0, len(prompt)))
-            elif 0 < len(response) >= look:
-                places[look] = len(spans)
-                spans.append((last, last + (len(response) if look == END else look)))
+            else:
+                n_tokens = len(response) if look == END else taken_at(look)
+                if 0 < n_tokens <= len(response):
+                    places[look] = len(spans)
+                    spans.append((last + left_out(look), last + n_tokens))
         return cls(run, prompt + response, tuple(spans), places, starts)
 
 

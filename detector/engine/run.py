@@ -51,8 +51,9 @@ class Run:
     judged at its prompt already, and that prefill be `kept`. One that `shares` is the first of
     others on the same prompt, which begin where that ends: at its `prompt_end`, once that is
     prefilled. `total` sums up what the model said of its tokens, where its average is asked for.
-    The draw's `processors`, `generator`
-    and, where it has a grammar, `hold` are made at its first token.
+    The draw's `processors`, `generator` and, where it has a grammar, `hold` are made at its first
+    token. `borders` are the sums of its states (L + 1, d) over so many tokens, where a patch begins
+    that is still to be looked at.
 
     It `arrived`, was prefilled `ahead`, `began` to be prefilled in its turn and was given its
     `first_token` when the clock said so.
@@ -79,6 +80,7 @@ class Run:
     processors: LogitsProcessorList | None = None
     generator: torch.Generator | None = None
     hold: Hold | None = None
+    borders: dict[int, torch.Tensor] = field(default_factory=dict)
 
     def begin(self) -> None:
         """Its prefill begins, or its next part: ahead of its turn if it has just been taken so."""

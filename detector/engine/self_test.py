@@ -21,7 +21,18 @@ from detector.engine.collector import decoder_layers
 from detector.engine.engine import Engine
 from detector.engine.model.checkpoint import Checkpoint
 from detector.errors import SelfTestError, TrajGuardError
-from detector.trajectory import END, PROMPT, PROMPT_LOOKS, PROMPT_MEAN, QUESTION, Look, look_name
+from detector.trajectory import (
+    END,
+    PROMPT,
+    PROMPT_LOOKS,
+    PROMPT_MEAN,
+    QUESTION,
+    Look,
+    left_out,
+    look_name,
+    patch,
+    taken_at,
+)
 
 _TEXT = "Ada packs 12 boxes of 30 pens and gives 7 boxes away. How many pens are left? Think."
 _PREFILL_TOKENS = 32
@@ -104,7 +115,7 @@ def _run(opened: Opened, asks: Sequence[Ask]) -> list[_Seen]:
             seen[ask].trajectories[look] = trajectory.clone().cpu()
         return [False] * len(asks)
 
-    with opened((QUESTION, PROMPT_MEAN, PROMPT, 2, END), observer) as backend:
+    with opened((QUESTION, PROMPT_MEAN, PROMPT, 2, patch(3, 5), END), observer) as backend:
         for ask in asks:
             backend.submit(ask)
         while backend.busy:
@@ -175,8 +186,8 @@ def _pooled(states: Tensor, ask: Ask, n_response: int, look: Look) -> Tensor:
         return states[:, slice(*ask.question.span)].mean(1)
     if look in PROMPT_LOOKS:
         return states[:, last] if look == PROMPT else states[:, : last + 1].mean(1)
-    n_tokens = n_response if look == END else look
-    return states[:, last : last + n_tokens].mean(1)
+    n_tokens = n_response if look == END else taken_at(look)
+    return states[:, last + left_out(look) : last + n_tokens].mean(1)
 
 
 def _failure(checkpoint: Checkpoint, what: str) -> SelfTestError:

@@ -20,6 +20,7 @@ from torch import Tensor
 from vllm.inputs.engine import tokens_input
 
 from detector.backend import Ask, Capacity, Finish, Observer, Step, TokenLogprobs
+from detector.engine.borders import Borders
 from detector.engine.observing import observe
 from detector.engine.run import Run, advance
 from detector.trajectory import END, PROMPT_LOOKS, Look, in_order
@@ -53,6 +54,7 @@ class VllmBackend:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.looks = frozenset(looks)
+        self._borders = Borders(self.looks)
         self._observer = observer
         self._engine = engine
         self._worker = worker
@@ -79,12 +81,12 @@ class VllmBackend:
     @contextmanager
     def seen_by(self, looks: Collection[Look], observer: Observer) -> Iterator[VllmBackend]:
         """The same, with other looks and another observer for a while."""
-        before = self.looks, self._observer
-        self.looks, self._observer = frozenset(looks), observer
+        before = self.looks, self._borders, self._observer
+        self.looks, self._borders, self._observer = frozenset(looks), Borders(looks), observer
         try:
             yield self
         finally:
-            self.looks, self._observer = before
+            self.looks, self._borders, self._observer = before
 
     # Any thread.
 
@@ -186,12 +188,12 @@ class VllmBackend:
     def _observe(self, flights: Sequence[Flight]) -> dict[Run, Finish]:
         """Take every look that is due; whom to end, and how."""
         due: dict[Look, list[tuple[Run, Tensor]]] = {}
-        counted: dict[Look, list[Flight]] = {}
+        counted: dict[Look, list[Run]] = {}
         for flight in flights:
             if flight.began:
                 n_tokens = len(flight.run.generated) + 1
-                if n_tokens in self.looks:
-                    counted.setdefault(n_tokens, []).append(flight)
+                for look in self._borders.looks_at(n_tokens):
+                    counted.setdefault(look, []).append(flight.run)
             else:
                 for look, span in flight.row.looks.items():
                     mean = self._pool.means(self._names[flight], span)
@@ -200,16 +202,21 @@ class VllmBackend:
         for look in in_order(due):
             runs, means = zip(*due[look], strict=True)
             ended |= observe(self._observer, look, runs, torch.stack(means))
-        for look, theirs in counted.items():
-            ended |= self._observe_responses(look, theirs, [look] * len(theirs))
+        for look in in_order(counted):
+            theirs = counted[look]
+            ended |= self._observe_responses(look, theirs, _with_next(theirs))
         return ended
 
     def _observe_responses(
-        self, look: Look, flights: Sequence[Flight], counts: Sequence[int]
+        self, look: Look, runs: Sequence[Run], counts: Sequence[int]
     ) -> dict[Run, Finish]:
-        names = [self._names[flight] for flight in flights]
-        means = self._pool.running_means(names, counts)
-        return observe(self._observer, look, [flight.run for flight in flights], means)
+        means = self._borders.since(look, runs, self._running_means(runs, counts))
+        return observe(self._observer, look, runs, means)
+
+    def _running_means(self, runs: Sequence[Run], counts: Sequence[int]) -> Tensor:
+        """Over the first so many tokens of responses: (n, L + 1, d)."""
+        names = [self._names[self._seats.flights[run]] for run in runs]
+        return self._pool.running_means(names, counts)
 
     def _end_judged(self, flight: Flight, ended: dict[Run, Finish]) -> None:
         """A row that starts no response has run: end its request, or go on with its next row."""
@@ -226,14 +233,14 @@ class VllmBackend:
 
     def _emit(self, runs: Sequence[Run], drawn: dict[Run, int], ended: dict[Run, Finish]) -> None:
         """Record and report each request's next token, or its end."""
+        self._borders.keep(runs, ended, lambda due: self._running_means(due, _with_next(due)))
         tokens = [drawn[run] for run in runs]
         finishes = advance(runs, tokens, self._eos_ids, ended | self._draws.ended())
         if END in self.looks:
             finished = [run for run in finishes if finishes[run] in ("stop", "length")]
             if finished:
-                flights = [self._seats.flights[run] for run in finished]
                 counts = [len(run.generated) for run in finished]
-                finishes |= self._observe_responses(END, flights, counts)
+                finishes |= self._observe_responses(END, finished, counts)
         for run, token in zip(runs, tokens, strict=True):
             end = finishes.get(run)
             logprobs = self._draws.logprobs(run, token)
@@ -258,3 +265,8 @@ class VllmBackend:
         if flight is not None:
             self._take_back(flight)
         self._seats.end(run)
+
+
+def _with_next(runs: Sequence[Run]) -> list[int]:
+    """How many tokens of each have run, or are predicted by what has, before the next is drawn."""
+    return [len(run.generated) + 1 for run in runs]

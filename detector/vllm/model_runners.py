@@ -28,6 +28,8 @@ class ModelRunner(Protocol):
 
     seeds_itself: bool
     """Whether it draws from a request's seed by itself, and so from no generator."""
+    keeps_generators: bool
+    """Whether the generators of rows are vLLM's own, and stay from step to step."""
 
     def parts(self) -> Iterator[Part]:
         """What the step that has just run had of each request."""
@@ -43,6 +45,7 @@ def model_runner(runner: Any, *, is_v2: bool) -> ModelRunner:
 
 class _V1:
     seeds_itself = False
+    keeps_generators = False
 
     def __init__(self, runner: Any) -> None:
         self._runner = runner
@@ -64,11 +67,13 @@ class _V1:
             yield
         finally:
             # Rows change places between steps, and those of a step that draw not have none.
-            batch.generators.clear()
+            if not self.keeps_generators:
+                batch.generators.clear()
 
 
 class _V2:
     seeds_itself = True
+    keeps_generators = True
 
     def __init__(self, runner: Any) -> None:
         self._runner = runner

@@ -91,7 +91,10 @@ class Pool:
             pooled = self._pooled.get(part.name)
             if pooled is not None:
                 pooled.reached = part.stop
-                _sort(step, pooled, part)
+                try:
+                    _sort(step, pooled, part)
+                except EngineError as error:
+                    self.unpooled(part.name, error)
         if step.spans:
             self._add_spans(step.spans, planes)
         for pooled in step.begun:
@@ -112,6 +115,10 @@ class Pool:
             read = [plane.index_select(0, picked) for plane in planes]
         states = torch.stack(read, dim=1)
         self.sums.index_add_(0, to_device(seats, self.sums.device), states.float())
+
+    def unpooled(self, name: str, error: EngineError) -> None:
+        """A request's trajectory cannot be made. Here that fails the step."""
+        raise error
 
     def _add_spans(
         self, spans: Sequence[tuple[_Pooled, int, range, float]], planes: Sequence[Tensor]

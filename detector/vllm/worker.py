@@ -9,10 +9,12 @@ one of these itself, by its name: `open_backend` finds it there.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from types import MethodType
 from typing import TYPE_CHECKING, Any
 
 import torch
-from vllm.model_executor.models.interfaces import supports_eagle3
+from torch import Tensor
+from vllm.model_executor.models.interfaces import EagleModelMixin, supports_eagle3
 from vllm.platforms import current_platform
 
 from detector.errors import UnsupportedModelError
@@ -26,6 +28,17 @@ else:
 
 NAME = f"{__name__}.PoolingWorker"
 """What vLLM is told to make."""
+
+
+def add_plane(
+    self: EagleModelMixin, planes: list[Tensor], layer: int, states: Tensor, residual: Tensor | None
+) -> list[Tensor]:
+    """In place of vLLM's own, which gives away the embedding itself: on CUDA every layer adds to
+    that where it lies, so that plane 0 would be the last one.
+    """
+    if layer in self.aux_hidden_state_layers:
+        planes.append(states.clone() if residual is None else states + residual)
+    return planes
 
 
 class PoolingWorker(Worker):  # type: ignore[misc]
@@ -48,6 +61,9 @@ class PoolingWorker(Worker):  # type: ignore[misc]
             )
         n_layers = config.get_total_num_hidden_layers()
         runner.model.set_aux_hidden_state_layers(tuple(range(n_layers + 1)))
+        for module in runner.model.modules():
+            if isinstance(module, EagleModelMixin):
+                module._maybe_add_hidden_state = MethodType(add_plane, module)  # noqa: SLF001
         runner.use_aux_hidden_state_outputs = True
         self.runner = model_runner(runner, is_v2=self.use_v2_model_runner)
         self.pool = Pool(

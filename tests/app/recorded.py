@@ -28,7 +28,7 @@ from detector.engine.schedule import Schedule
 from detector.engine.work import Chunk, Decode, Prefill, Resume
 from detector.judge import Judge
 from detector.manifest import Context, Fingerprint, LookManifest, Manifest, Splits
-from detector.trajectory import END, Look, in_order, look_name, looks_due, parse_look, stage
+from detector.trajectory import END, Look, in_order, look_name, parse_look, stage, taken_at
 from detector.verdict import LookScore, Verdict
 from tests.app.recorded_codec import RecordedCodec
 
@@ -56,7 +56,13 @@ class RecordedBand:
         return [[level] * len(LAYERS) for level in (-2.0, -0.5, 0.0, 0.5, 2.0)]
 
 
+class RecordedDefinition:
+    summarise: object = None
+
+
 class RecordedScore:
+    definition = RecordedDefinition()
+
     def layers(self, n_layers: int) -> tuple[int, ...]:
         return LAYERS
 
@@ -94,6 +100,7 @@ class RecordedDetector:
     threshold: float = THRESHOLD
     calibration: RecordedCalibration = RecordedCalibration()
     groups: Mapping[str, float] = field(default_factory=dict)
+    neighbours: Any = None
 
     def flag_rate_bound(self) -> float:
         return self.alpha
@@ -202,9 +209,12 @@ class RecordedBackend:
                         self._after(run, starts=row.starts_response, refused=refused)
             case Decode(runs):
                 for run in runs:
-                    due = looks_due(self._looks, len(run.generated) + 1, finished=False)
+                    due = self._due(len(run.generated) + 1)
                     self._emit(run, refused=self._ends(run, due))
         return self._steps
+
+    def _due(self, n_tokens: int) -> list[Look]:
+        return [look for look in in_order(self._looks) if taken_at(look) == n_tokens]
 
     def abandon(self) -> None:
         self._schedule.clear()

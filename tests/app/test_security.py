@@ -239,7 +239,7 @@ def test_questions_are_asked_with_a_key(monkeypatch: pytest.MonkeyPatch) -> None
         with pytest.raises(CalibrationError, match="the service answered 401: no key"):
             ask(url, questions, 1)
         monkeypatch.setenv("TRAJGUARD_API_KEY", KEYS["user"][0])
-        assert ask(url, questions, 1) == {"allow": 1}
+        assert [answer.decision for answer in ask(url, questions, 1)] == ["allow"]
     # A service may be started beside it.
     assert load_settings().api_keys == ""
 

@@ -8,7 +8,8 @@ import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import pairwise
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from playwright.sync_api import Browser, Page, Route, expect
@@ -23,6 +24,9 @@ from tests.app.recorded import RESPONSE, recorded_app, recorded_load, recorded_s
 from tests.app.test_page import ask_at
 from tests.app.test_security import ENTRIES, KEYS, bearer
 from tests.browser.seen import POEM, QUESTION, REFUSAL, Seen, poems_are_not, seen_at, seen_of
+
+if TYPE_CHECKING:
+    from detector.engine.model.checkpoint import Checkpoint
 
 TEXT_COLOURS = ("--ink", "--soft", "--inside", "--outside", "--unsure")
 
@@ -426,3 +430,51 @@ def test_the_default_model_s_two_questions(browser: Browser) -> None:
         page.get_by_role("button", name=POEM).click()
         seen.told("Out of scope")
         expect(page.locator("#answer")).to_have_text(REFUSAL)
+
+
+def test_why_it_was_flagged(browser: Browser, checkpoint: Checkpoint, tmp_path: Path) -> None:
+    """On the real engine: the questions that it lies near, by their texts and as texts alone."""
+    from tests.app.serving import make_app
+    from tests.explained import calibrated_with_neighbours
+
+    kept = calibrated_with_neighbours(checkpoint, tmp_path)
+    names = kept.manifest.neighbours
+    assert names is not None
+    marked = [name.model_copy(update={"text": f"<b>{name.text}</b>"}) for name in names.questions]
+    names = names.model_copy(update={"questions": tuple(marked)})
+    manifest = kept.manifest.model_copy(update={"neighbours": names})
+    artifact = type(kept).of(kept.detector, manifest)
+    with seen_of(browser, make_app(artifact)) as seen:
+        page = open_page(seen)
+        seen.ask("zzzzzzzzzz")
+        seen.told("Out of scope")
+        card = page.get_by_role("region", name="Why it was flagged")
+        expect(card).to_be_visible()
+        near = card.get_by_role("list", name="Nearest calibration questions").get_by_role(
+            "listitem"
+        )
+        expect(near).to_have_count(5)
+        for item in near.all():
+            # As it stands in the artifact, marks and all.
+            said = item.locator("q").text_content() or ""
+            assert said in {name.text for name in marked}
+            expect(item.locator("small")).to_have_text("generated")
+        expect(card.get_by_text("Of kinds out of scope the nearest is generated")).to_be_visible()
+        layers = card.get_by_role("table", name="What layers add to the score")
+        expect(layers.get_by_role("row")).to_have_count(6)
+        first = layers.get_by_role("row").first
+        expect(first.get_by_role("cell").last).to_contain_text("+")
+        expect(card.get_by_text(re.compile(r"All 7 together make [\d.]+\."))).to_be_visible()
+        # Nothing is left of it beside another question.
+        seen.ask("Rosa has 30 eggs. Tove has 12 fewer. How many eggs does Tove have?")
+        seen.told("In scope")
+        expect(card).to_be_hidden()
+
+
+def test_why_a_flag_cannot_be_told(browser: Browser, address: str) -> None:
+    with seen_at(browser, address) as seen:
+        page = open_page(seen)
+        seen.ask(POEM)
+        seen.told("Out of scope")
+        card = page.get_by_role("region", name="Why it was flagged")
+        expect(card.get_by_text("Not known: the artifact keeps no calibration")).to_be_visible()

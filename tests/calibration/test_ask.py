@@ -8,11 +8,15 @@ from typing import get_args
 
 import pytest
 
-from calibration.ask import choose
+from calibration.ask import Answer, ask, choose, describe
 from calibration.generate import generate
-from calibration.questions import Split, split_of
+from calibration.questions import Question, Split, split_of
 from calibration.templates import templates_of
+from detector.backend import Ask
 from detector.errors import CalibrationError
+from detector.trajectory import Look
+from tests.app.clients import served, user
+from tests.app.recorded import recorded_app
 
 
 @pytest.fixture
@@ -46,3 +50,27 @@ def test_more_than_there_are_cannot_be_drawn(files: list[Path], tmp_path: Path) 
     (tmp_path / "one.jsonl").write_text('{"question": "What is 1 + 2?"}')
     with pytest.raises(CalibrationError, match="the holdout split of the files holds no question"):
         choose([tmp_path / "one.jsonl"], None, "holdout", None)
+
+
+def test_what_is_drawn_is_counted_and_where_it_is_stopped() -> None:
+    def second(ask: Ask, look: Look) -> float:
+        return 5.0 if look == 4 else 0.0
+
+    question = Question(tuple(user("What is 1 + 2?")), "0" * 16)
+    for scores, stage, n_tokens in ((second, "response", 3), (lambda *_: 0.0, "response", 8)):
+        with served(recorded_app(scores=scores)) as url:
+            once, streamed = (ask(url, [question] * 3, 8, stream=how) for how in (False, True))
+        assert once == streamed
+        decision = "refuse" if n_tokens < 8 else "allow"
+        assert once == [Answer(decision, stage, n_tokens)] * 3
+        said = describe(once).splitlines()
+        assert said[0] == f"{decision}: 3 of 3 = 100.0%, 95 % interval 29.2% to 100.0%"
+        ended = "; 3 responses ended by a look at them, after 3 tokens in the median"
+        assert said[1] == f"{3 * n_tokens} tokens drawn" + ended * (n_tokens < 8)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_an_error_of_the_service_is_told(stream: bool) -> None:
+    question = Question(tuple(user("x" * 10_000)), "0" * 16)
+    with served(recorded_app()) as url, pytest.raises(CalibrationError, match="answered 400: "):
+        ask(url, [question], 8, stream=stream)

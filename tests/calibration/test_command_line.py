@@ -11,6 +11,8 @@ import torch
 from calibration.__main__ import main
 from calibration.collect import QuestionsFile, collect
 from calibration.collection import CollectionFolder
+from calibration.commands.collect import parse_looks
+from calibration.commands.fit import _parse_parts
 from calibration.generate import generate
 from calibration.paths import RECORD
 from calibration.questions import read_questions
@@ -18,9 +20,9 @@ from detector import artifact as artifacts
 from detector.backend import Sampling
 from detector.canonical import CANONICAL
 from detector.engine.engine import Engine
-from detector.errors import EngineError
+from detector.errors import CalibrationError, EngineError
 from detector.manifest import Context
-from detector.trajectory import PROMPT
+from detector.trajectory import PROMPT, patch
 from tests.tiny import tiny_checkpoint
 
 # Generated questions are of 15 templates.
@@ -364,3 +366,16 @@ def test_a_bad_number_of_threads_is_said(
         capsys, "fit", tmp_path, "--out", tmp_path / "a.safetensors", "--scope", "none"
     )
     assert f"TRAJGUARD_THREADS is {bad!r}" in message
+
+
+def test_all_patches_stand_for_their_looks() -> None:
+    assert parse_looks("prompt, 4,8,1-16/8,16") == (PROMPT, 4, 8, patch(9, 16), 16)
+    parts = _parse_parts(["prompt:coe-r", "8:tv-paper:1", "1-16/8:tv-paper:1"])
+    assert parts is not None
+    assert [str(part) for part in parts] == ["prompt:coe-r", "8:tv-paper:1", "9-16:tv-paper:1"]
+    with pytest.raises(CalibrationError, match="names one look twice"):
+        parse_looks("4,prompt,4")
+    with pytest.raises(CalibrationError, match="names one part twice"):
+        _parse_parts(["prompt", "prompt:mahalanobis"])
+    with pytest.raises(CalibrationError, match="no score at a look"):
+        _parse_parts(["1-16/8:volatility"])

@@ -37,8 +37,8 @@ Main = Callable[[list[str]], int]
         (
             calibration,
             "",
-            "subcommand is required {generate, vary, collect, fit, report, canaries, revalidate, "
-            "second-opinion, recheck, ask}",
+            "subcommand is required {generate, vary, collect, fit, report, canaries, neighbours, "
+            "revalidate, influence, second-opinion, recheck, ask}",
         ),
         (trajguard.main, "fit c", "see `trajguard fit --help`"),
         (paper, "benchmark q --collected c --out o --first 0", "--first is '0': Input should be"),

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import numpy as np
 import pytest
@@ -13,11 +15,12 @@ from calibration.__main__ import main
 from calibration.collection import read_collections
 from calibration.confounds import n_words
 from calibration.fit import FitOptions, fit
-from calibration.pooling import pools_of
+from calibration.pooling import Pool, pools_of
 from calibration.reporting.false_alarms import FalseAlarms
+from calibration.reporting.recall import ood_rows
 from calibration.reporting.report import ReportOptions, report
 from calibration.reporting.result import Report
-from calibration.reporting.scoring import auroc, fpr95
+from calibration.reporting.scoring import GUARD, NO_LOOK, Scored, auroc, fpr95
 from detector.artifact import Artifact
 from detector.conformal import proportion_interval
 from detector.errors import CalibrationError
@@ -157,3 +160,23 @@ def test_areas_by_hand() -> None:
     inside, outside = np.array([0.0, 1.0, 2.0, 3.0]), np.array([2.5, 4.0])
     assert auroc(inside, outside) == 7 / 8
     assert fpr95(inside, outside) == 1 / 4
+
+
+def test_a_look_is_measured_by_those_whose_responses_got_there(artifact: Artifact) -> None:
+    """Who ended before it scores lowest of all, and would pass for one that it found in scope."""
+
+    def scored(guard: list[float], part: list[float]) -> Scored:
+        texts = [f"What is {n} and {n + 1}?" for n in range(len(guard))]
+        pool = cast("Pool", SimpleNamespace(texts=texts))
+        scores = {name: np.array(each) for name, each in {GUARD: guard, "64:x": part}.items()}
+        return Scored(pool, scores, [None] * len(guard))
+
+    inside = scored([0.0, 1.0, 2.0], [0.0, 1.0, NO_LOOK])
+    outside = scored([5.0, 1.5, NO_LOOK, 9.0], [2.0, 0.5, NO_LOOK, NO_LOOK])
+    guard, part = ood_rows(artifact.detector, inside, ["What is 1 + 2?"] * 3, outside, "x")
+    assert (guard.score, guard.n_questions, guard.auroc) == (GUARD, 4, 8 / 12)
+    assert (part.score, part.n_questions, part.auroc) == ("64:x", 2, 3 / 4)
+    nobody = scored([1.0], [NO_LOOK])
+    assert [r.score for r in ood_rows(artifact.detector, inside, ["1 + 2"] * 3, nobody, "x")] == [
+        GUARD
+    ]

@@ -13,9 +13,20 @@ from detector.backend import Ask, Finish, RenderedQuestion
 from detector.engine.collector import decoder_layers
 from detector.engine.engine import Engine
 from detector.engine.model.checkpoint import Checkpoint
-from detector.trajectory import END, PROMPT, PROMPT_LOOKS, PROMPT_MEAN, QUESTION, Look
+from detector.trajectory import (
+    END,
+    PROMPT,
+    PROMPT_LOOKS,
+    PROMPT_MEAN,
+    QUESTION,
+    Look,
+    left_out,
+    patch,
+    taken_at,
+)
 
-LOOKS = (QUESTION, PROMPT_MEAN, PROMPT, 2, 4, END)
+LOOKS = (QUESTION, PROMPT_MEAN, PROMPT, 2, 4, patch(2, 3), patch(3, 4), patch(4, 8), END)
+"""Some patches follow each other, others overlap, and one begins after the prompt's state."""
 
 
 @dataclass
@@ -95,9 +106,9 @@ class Plain:
                 states = states[:, slice(*question.span)]
             return states[:, -1] if look == PROMPT else states.mean(1)
         states = self._states((*request.prompt, *response))
-        count = len(response) if look == END else look
+        count = len(response) if look == END else taken_at(look)
         start = len(request.prompt) - 1
-        return states[:, start : start + count].mean(1)
+        return states[:, start + left_out(look) : start + count].mean(1)
 
 
 def assert_equal_to_plain(
@@ -114,7 +125,9 @@ def assert_equal_to_plain(
         assert looks == {
             look
             for look in LOOKS
-            if look in PROMPT_LOOKS or (look == END and response) or 0 < look <= len(response)
+            if look in PROMPT_LOOKS
+            or (look == END and response)
+            or 0 < taken_at(look) <= len(response)
         }
         for look in looks:
             expected = plain.trajectory(request, response, look)

@@ -19,7 +19,6 @@ from detector.trajectory import (
     difference,
     in_order,
     look_name,
-    looks_due,
     parse_look,
     stage,
 )
@@ -289,8 +288,6 @@ def test_looks_have_one_name_each() -> None:
     assert stage(PROMPT) == stage(PROMPT_MEAN) == "prompt"
     assert in_order([END, 8, PROMPT, 4, PROMPT_MEAN]) == [PROMPT_MEAN, PROMPT, 4, 8, END]
     assert stage(4) == stage(END) == "response"
-    assert looks_due(frozenset({PROMPT, 4, END}), 4, finished=True) == [4, END]
-    assert looks_due(frozenset({PROMPT, 4, END}), 3, finished=False) == []
 
 
 def test_scores_are_standardised_within_clusters() -> None:

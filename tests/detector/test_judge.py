@@ -119,6 +119,8 @@ def test_a_look_that_is_excluded_ends_nothing(detector: Detector) -> None:
 
 def test_groups_have_their_own_thresholds(detector: Detector) -> None:
     class Grouped:
+        neighbours = None
+
         def score(self, look: Look, trajectories: torch.Tensor) -> Any:
             return detector.score(look, trajectories)
 
@@ -198,6 +200,7 @@ def test_what_scoring_raises_is_a_failure_of_its_row(
     secret = "my-private-words"
 
     class Raising:
+        neighbours = None
         looks = detector.looks
         alpha = detector.alpha
 
@@ -225,6 +228,7 @@ def test_what_scoring_raises_is_a_failure_of_its_row(
 
 def test_what_judging_raises_is_a_failure_too(detector: Detector) -> None:
     class Raising:
+        neighbours = None
         looks = detector.looks
         alpha = detector.alpha
         score = detector.score

@@ -21,6 +21,8 @@ from detector.detector import Detector
 from detector.errors import ArtifactError, CorruptArtifactError
 from detector.fitted_look import FittedLook, Part
 from detector.manifest import GroupManifest
+from detector.neighbour_names import KindName, NeighbourName, NeighbourNames
+from detector.neighbours import Neighbours, Space, look_neighbours
 from detector.planes import Planes
 from detector.scores import SCORES
 from detector.soundness import _SHAPES
@@ -70,10 +72,23 @@ def everything() -> Detector:
     ).with_bands({PROMPT: planes(60, 1)})
 
 
+def neighbours() -> tuple[Neighbours, NeighbourNames]:
+    """Of four questions and two kinds."""
+    space = Space.fit(planes(60, 0), planes(50, 2), rank=3)
+    places = space.places(planes(6, 3))
+    names = NeighbourNames(
+        questions=tuple(NeighbourName(id=str(n), file="walks") for n in range(4)),
+        kinds=tuple(KindName(name=name, n_questions=5) for name in ("far", "farther")),
+    )
+    return Neighbours({PROMPT: look_neighbours(space, places[:4], places[4:])}), names
+
+
 @pytest.fixture(scope="module")
 def all_kinds(artifact: Artifact) -> Artifact:  # noqa: F811
     groups = tuple(GroupManifest(name=name, n_conformal=30) for name in "ab")
-    return described(artifact, everything(), groups=groups, alpha=0.1)
+    kept, names = neighbours()
+    detector = replace(everything(), neighbours=kept)
+    return described(artifact, detector, groups=groups, alpha=0.1, neighbours=names)
 
 
 @pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
@@ -97,7 +112,8 @@ def test_no_tensor_may_have_a_number_that_is_none(
             artifacts.load(path)
         seen.add(name.rpartition(".")[2])
     learned = {"mean", "basis", "weight", "variance", "bias", "centres"}
-    assert seen >= learned | {"location", "scale", "calibration", "weights", "band"}
+    kept = {"basis", "questions", "kinds", "usual"}
+    assert seen >= learned | kept | {"location", "scale", "calibration", "weights", "band"}
 
 
 def test_what_is_wrong_is_named(all_kinds: Artifact, tmp_path: Path) -> None:
@@ -231,8 +247,27 @@ def test_responses_that_ended_before_every_look_are_calibrated_with(
     assert artifacts.load(path).detector.calibration.scores.isneginf().sum() == 9
 
 
+def test_neighbours_have_numbers_for_all_names_and_names_for_all_numbers(
+    all_kinds: Artifact, tmp_path: Path
+) -> None:
+    path = tmp_path / "a.safetensors"
+    detector, names = all_kinds.detector, all_kinds.manifest.neighbours
+    assert names is not None
+    fewer = names.model_copy(update={"questions": names.questions[:3]})
+    for judging, named, says in (
+        (detector, None, "without names"),
+        (replace(detector, neighbours=None), names, "names alone"),
+        (detector, fewer, "neighbours.0.questions"),
+        (detector, names.model_copy(update={"kinds": ()}), "neighbours.0.kinds"),
+    ):
+        manifest = all_kinds.manifest.model_copy(update={"neighbours": named})
+        with pytest.raises(ArtifactError, match=says):
+            Artifact.of(judging, manifest).save(path)
+    assert not path.exists()
+
+
 def test_every_kind_of_number_has_a_shape() -> None:
-    kinds = {score.kind for score in SCORES.values() if score.kind is not None} | {Clusters}
-    assert set(_SHAPES) == kinds
+    kinds = {score.kind for score in SCORES.values() if score.kind is not None}
+    assert set(_SHAPES) == kinds | {Clusters, Space}
     for kind, shapes in _SHAPES.items():
         assert set(shapes) == {field.name for field in fields(kind)}

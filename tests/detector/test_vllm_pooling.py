@@ -14,11 +14,11 @@ from detector.backend import Ask, RenderedQuestion
 from detector.engine.prefill import Row, rows_of
 from detector.engine.run import Run
 from detector.errors import EngineError
-from detector.trajectory import END, PROMPT, PROMPT_MEAN, QUESTION
+from detector.trajectory import END, PROMPT, PROMPT_MEAN, QUESTION, patch
 from detector.vllm.pooling import Part, Pool, _Pooled, _product
 
 N_PLANES, WIDTH = 3, 4
-LOOKS = frozenset({QUESTION, PROMPT_MEAN, PROMPT, 2, END})
+LOOKS = frozenset({QUESTION, PROMPT_MEAN, PROMPT, 2, patch(3, 4), END})
 CPU = torch.device("cpu")
 
 

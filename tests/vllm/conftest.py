@@ -26,7 +26,11 @@ def checkpoint() -> Checkpoint:
 @pytest.fixture(scope="session")
 def artifact(tmp_path_factory: pytest.TempPathFactory) -> Artifact:
     """Calibrated under the own engine, in float32, and taken to hold under vLLM."""
-    made = calibrated(guarded(), tmp_path_factory.mktemp("calibration"))
+    return held_under_vllm(calibrated(guarded(), tmp_path_factory.mktemp("calibration")))
+
+
+def held_under_vllm(made: Artifact) -> Artifact:
+    """The same, as if it had been revalidated."""
     seen = Revalidation(
         fingerprint=made.manifest.fingerprint,
         engine=record_of(best_device()),

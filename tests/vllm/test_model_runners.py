@@ -121,6 +121,21 @@ def test_a_step_that_failed_draws_nothing() -> None:
         pass
 
 
+def test_layers_that_add_in_place_leave_the_embedding_as_it_was() -> None:
+    """As those on CUDA do, and those on CPUs do not."""
+    backend = opened(tiny(), looks=LOOKS)
+    try:
+        holder: Any = backend._worker.model_runner.model.model
+        states = torch.ones(2, 128)
+        (plane,) = holder._maybe_add_hidden_state([], 0, states, None)
+        states += 1
+        assert bool((plane == 1).all())
+        (plane,) = holder._maybe_add_hidden_state([], 1, states, states)
+        assert bool((plane == 4).all())
+    finally:
+        backend.close()
+
+
 def on_gpu() -> Checkpoint:
     checkpoint = tiny()
     model: Any = checkpoint.model

@@ -4,6 +4,7 @@ import { Failure, ask, events, hasKey, setKey } from "./api.js";
 import { byId } from "./drawing.js";
 import { listen } from "./live.js";
 import { clearTrajectory, showTrajectory, showVerdict } from "./verdict.js";
+import { clearWhy, showWhy } from "./why.js";
 
 const MOST_TOKENS = 256;
 const needsKey = document.body.dataset.keys === "yes";
@@ -70,6 +71,7 @@ async function start() {
 function begin(question) {
   notice(null);
   clearTrajectory();
+  clearWhy();
   byId("read").hidden = true;
   byId("answer-empty").hidden = true;
   byId("answer").replaceChildren();
@@ -158,6 +160,7 @@ async function explain(id, question, signal) {
   const explanation = await response.json();
   showVerdict(explanation.verdict);
   showTrajectory(explanation);
+  showWhy(explanation.why);
   const isSame = explanation.judged_text === question;
   byId("read").hidden = false;
   byId("read-text").textContent = explanation.judged_text;

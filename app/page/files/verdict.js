@@ -81,7 +81,8 @@ function scoreScale(kind, score, threshold) {
 const LOOKS = {
   question: "The question alone", prompt: "The end of the prompt", "prompt-mean": "The whole prompt", end: "The whole response",
 };
-export const lookName = (look) => LOOKS[look] ?? `After ${look} tokens`;
+export const lookName = (look) =>
+  LOOKS[look] ?? (look.includes("-") ? `Tokens ${look.replace("-", " to ")}` : `After ${look} tokens`);
 
 function looksTable(verdict) {
   const rows = verdict.looks.map((look) => {

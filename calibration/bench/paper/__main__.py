@@ -1,4 +1,4 @@
-"""The benchmark's command line: ladder, shipped, baselines, benchmark, finetune."""
+"""The benchmark's command line: sets, the paper's benchmark, families of programs."""
 
 from __future__ import annotations
 
@@ -8,7 +8,15 @@ from collections.abc import Sequence
 from pydantic import Field
 from pydantic_settings import CliSubCommand
 
-from calibration.bench.paper.commands import Baselines, Benchmark, Finetune, Ladder, Shipped
+from calibration.bench.paper.commands import (
+    Baselines,
+    Benchmark,
+    Finetune,
+    Ladder,
+    Sample,
+    Shipped,
+)
+from calibration.bench.paper.programs.commands import Programs, Solve
 from calibration.command_line import CommandLine, run
 
 
@@ -16,6 +24,9 @@ class Paper(CommandLine):
     """Measure scores as the paper does, and beyond."""
 
     ladder: CliSubCommand[Ladder] = Field(description="sets alike in surface, not in procedure")
+    programs: CliSubCommand[Programs] = Field(description="OOD and quality on families of programs")
+    solve: CliSubCommand[Solve] = Field(description="functions by the model, run in a sandbox")
+    sample: CliSubCommand[Sample] = Field(description="a few held-out questions of each file")
     shipped: CliSubCommand[Shipped] = Field(description="both shifts by a guard as it ships")
     baselines: CliSubCommand[Baselines] = Field(description="add likelihoods and dropout")
     benchmark: CliSubCommand[Benchmark] = Field(description="every score; table, JSON and page")

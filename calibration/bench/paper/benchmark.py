@@ -49,7 +49,7 @@ def exact_false_alarms(inside: Scores, alpha: float) -> float:
 
 
 @dataclass(frozen=True)
-class _Resplits:
+class Resplits:
     """Thresholds from random halves of the ID test scores, and rates on the other halves."""
 
     thresholds: Scores
@@ -57,7 +57,7 @@ class _Resplits:
     pac_rates: Scores | None
 
     @classmethod
-    def of(cls, inside: Scores, alpha: float) -> _Resplits:
+    def of(cls, inside: Scores, alpha: float) -> Resplits:
         draw = np.random.default_rng(0)
         n = len(inside) // 2
         k = conformal.rank(n, alpha)
@@ -77,7 +77,7 @@ class _Resplits:
 
 
 def _cell(
-    inside: Scores, outside: Scores, test: QuestionSet, ood: QuestionSet, resplits: _Resplits
+    inside: Scores, outside: Scores, test: QuestionSet, ood: QuestionSet, resplits: Resplits
 ) -> Cell:
     draw = np.random.default_rng(0)
     n = min(len(inside), len(outside))
@@ -150,7 +150,7 @@ def benchmark(
     for name, scorer in scorers(fit).items():
         progress(name)
         inside = scorer(test)
-        resplits = _Resplits.of(inside, alpha)
+        resplits = Resplits.of(inside, alpha)
         outside = {ood.name: scorer(ood) for ood in sets.values()}
         cells = {n: _cell(inside, outside[n], test, ood, resplits) for n, ood in sets.items()}
         quality = {

@@ -11,6 +11,7 @@ from pydantic import Field
 from pydantic_settings import CliPositionalArg, CliVariadicArg
 
 from calibration.bench.paper.ladder import write_ladder
+from calibration.bench.paper.sample import sample, write_sample
 from calibration.command_line import Alpha, Command, ModelCommand, ModelName, set_threads
 from calibration.commands.collect import Template
 from calibration.questions import in_first, read_rows, require_answers
@@ -24,11 +25,28 @@ class Ladder(Command):
 
     n: int = Field(default=300, ge=1, description="questions a set")
     seed: int = Field(default=0, description="the same seed makes the same sets")
+    programs: bool = Field(
+        default=True, description="families of programs too, which are run in a sandbox"
+    )
     out: Path = Field(description="folder; one questions file a set")
 
     def run(self) -> None:
-        paths = write_ladder(self.out, self.n, self.seed)
+        paths = write_ladder(self.out, self.n, self.seed, programs=self.programs)
         print(f"wrote {len(paths)} sets of {self.n} questions to {self.out}")
+
+
+class Sample(Command):
+    """Write a few held-out questions of each file into one."""
+
+    questions: CliPositionalArg[list[Path]] = Field(description="questions files")
+    n: int = Field(default=4, ge=1, description="questions of each")
+    longest: int = Field(default=400, ge=1, description="characters of a question")
+    out: Path = Field(description="questions file to write")
+
+    def run(self) -> None:
+        chosen = sample(self.questions, self.n, self.longest)
+        write_sample(self.out, chosen)
+        print(f"wrote {len(chosen)} questions to {self.out}")
 
 
 class Shipped(Command):

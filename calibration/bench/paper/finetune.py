@@ -5,7 +5,7 @@ serving will use. A tenth of the rows is held out of training: after each epoch 
 them is taken, and the epoch at which it is lowest is kept, so that nothing is memorised and no
 OOD question has a say; training stops once it has not fallen for two epochs. It checkpoints
 every epoch and resumes from the last one. What it writes is an ordinary checkpoint folder:
-collect and serve it by its path, with the same template.
+collect and serve it by its path, with the same template, on other questions than these.
 
 Patch-level training (arXiv 2407.12665) runs the first share of the epochs on sequences of
 patches: the mean of K consecutive token embeddings goes in, and each patch predicts all K
@@ -29,6 +29,7 @@ from transformers.trainer_utils import get_last_checkpoint
 
 from calibration.bench.paper.answers import answer_text
 from calibration.questions import key_of
+from calibration.trained import QUESTIONS, RECORD
 from detector.engine.model.checkpoint import Checkpoint
 from detector.engine.model.text import Text
 from detector.errors import CalibrationError
@@ -39,7 +40,6 @@ Row = tuple[str, Any]
 """A question and its answer."""
 
 _IGNORED = -100
-_RECORD = "finetune.json"
 _HELD_OUT_EVERY = 10
 _PATIENCE = 2
 """Epochs without a lower loss after which training stops."""
@@ -156,12 +156,16 @@ class Finetuned:
         )
 
 
+def _key(question: str) -> str:
+    return key_of([{"content": question}])
+
+
 def hold_out(rows: Sequence[Row]) -> tuple[list[Row], list[Row]]:
     """Rows to train on, and every tenth in order of a hash of the question, held out.
 
     Copies of a question stay together. Raises CalibrationError below 2 distinct questions.
     """
-    keys = [key_of([{"content": question}]) for question, _ in rows]
+    keys = [_key(question) for question, _ in rows]
     held = set(sorted(set(keys))[::_HELD_OUT_EVERY])
     if len(set(keys)) < 2:
         raise CalibrationError(
@@ -189,8 +193,9 @@ def finetune(
     """
     trained, held_out = hold_out(rows)
     folder.mkdir(parents=True, exist_ok=True)
-    record = folder / _RECORD
-    described = json.dumps({"model": checkpoint.name, "n_rows": len(rows)} | vars(options))
+    record = folder / RECORD
+    keys = sorted({_key(question) for question, _ in rows})
+    described = json.dumps({"model": checkpoint.name, QUESTIONS: keys} | vars(options))
     if record.exists() and record.read_text() != described:
         raise CalibrationError(
             f"{str(folder)!r} holds a fine-tuning with other options: choose another --out or "

@@ -3,7 +3,8 @@
 Two-digit additions in base 8, 9, 10, 11 and 16 over the digits 0 to 7, the base stated in
 words or implied by worked examples alone (after the arithmetic tasks of arXiv 2408.00114), and
 three procedural families, each with smaller and with larger numbers (after the procedures
-that arXiv 2411.12580 finds reasoning to follow). One questions file a set, seeded.
+that arXiv 2411.12580 finds reasoning to follow). One questions file a set, seeded. The families
+of programs (`calibration.bench.paper.programs`) are further sets.
 
 In an implied set the examples' sums, too, are written in the digits 0 to 7, and half of them
 carry. Base 16 cannot be implied so: two such digits never carry there.
@@ -17,14 +18,13 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+from calibration.bench.paper.programs.sets import Row, program_sets
 from detector.atomic import write_atomically
 
 BASES = (8, 9, 10, 11, 16)
 IMPLIED_BASES = (8, 9, 10, 11)
 _WORDS = {8: "eight", 9: "nine", 10: "ten", 11: "eleven", 16: "sixteen"}
 _N_EXAMPLES = 6
-
-Row = dict[str, object]
 
 
 def _digits(value: int, base: int) -> str:
@@ -118,10 +118,16 @@ def ladder(n: int, seed: int) -> dict[str, list[Row]]:
     return sets
 
 
-def write_ladder(folder: Path, n: int, seed: int) -> list[Path]:
-    """Write each set as a questions file."""
+def write_ladder(folder: Path, n: int, seed: int, *, programs: bool = False) -> list[Path]:
+    """Write each set as a questions file; with `programs` those of `program_sets` too.
+
+    Raises SandboxUnavailableError where programs are asked for and cannot be run apart.
+    """
+    sets = ladder(n, seed)
+    if programs:
+        sets |= program_sets(n, seed)
     paths = []
-    for name, rows in ladder(n, seed).items():
+    for name, rows in sets.items():
         path = folder / f"{name}.jsonl"
         lines = [json.dumps({"id": number, **row}) for number, row in enumerate(rows)]
         write_atomically(path, ("\n".join(lines) + "\n").encode())

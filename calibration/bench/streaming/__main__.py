@@ -1,4 +1,4 @@
-"""The command line of the instrument: measure."""
+"""The command line of the instrument: measure, patches."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pydantic import Field
 from pydantic_settings import CliSubCommand
 
-from calibration.bench.streaming.commands import Measure
+from calibration.bench.streaming.commands import Measure, Patches
 from calibration.command_line import CommandLine, run
 
 
@@ -17,6 +17,9 @@ class Streaming(CommandLine):
 
     measure: CliSubCommand[Measure] = Field(
         description="power and delay at fixed false-alarm rates; a table and a picture"
+    )
+    patches: CliSubCommand[Patches] = Field(
+        description="patches beside the running mean; a table and a picture"
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field
 from pydantic_settings import CliPositionalArg, CliVariadicArg
@@ -23,8 +24,8 @@ def taken(looks: Sequence[Look], stages: Collection[str]) -> list[Look]:
     return [look for look in looks if stage(look) in stages]
 
 
-class Measure(Command):
-    """Power and delay of guards that look at responses as they stream; resumes."""
+class Streams(Command):
+    """What is streamed, to be looked at while it is."""
 
     questions: CliPositionalArg[list[Path]] = Field(description="questions files, in scope")
     ood: CliVariadicArg[list[Path]] = Field(description="questions files, out of scope")
@@ -36,13 +37,11 @@ class Measure(Command):
     alpha: CliVariadicArg[list[Alpha]] = Field(
         default=[0.01, 0.05, 0.1], description="target false-alarm rates"
     )
-    changing: bool = Field(
-        default=True, description="responses that change over to another question's half-way, too"
-    )
     out: Path = Field(default=Path("data/streaming"), description="folder of all that is computed")
     docs: Path | None = Field(default=None, description="folder of table and picture; else --out")
 
-    def run(self) -> None:
+    def require(self) -> list[Look]:
+        """The looks. Raises what a path or a look is at fault for."""
         looks = parse_looks(self.looks)
         if {stage(look) for look in looks} != {"prompt", "response"}:
             raise CalibrationError(
@@ -52,9 +51,28 @@ class Measure(Command):
         require_questions([*self.questions, *self.ood])
         require_folder(self.out)
         require_model(self.model)
+        return list(looks)
+
+    def write(self, name: str, tables: str, picture: bytes) -> None:
+        docs = self.docs or self.out
+        write_atomically(docs / f"{name}-tables.md", tables.encode())
+        write_atomically(docs / f"{name}.png", picture)
+        print(tables)
+        print(f"wrote {docs / name}-tables.md and {name}.png")
+
+
+class Measure(Streams):
+    """Power and delay of guards that look at responses as they stream; resumes."""
+
+    changing: bool = Field(
+        default=True, description="responses that change over to another question's half-way, too"
+    )
+
+    def run(self) -> None:
+        looks = self.require()
         from calibration.bench.streaming.picture import picture
         from calibration.bench.streaming.sequential import guarded
-        from calibration.bench.streaming.sources import change_over, draw, stream
+        from calibration.bench.streaming.sources import change_over, draw, looks_around, stream
         from calibration.bench.streaming.tables import GUARDS, POOLED, markdown
         from detector.engine.model.checkpoint import load_checkpoint
 
@@ -72,13 +90,52 @@ class Measure(Command):
         }
         at, changed = self.max_tokens // 2, []
         if self.changing:
-            read = change_over(checkpoint, found, looks, self.max_tokens, self.out / "read")
+            around = looks_around(looks, at)
+            read = change_over(checkpoint, found, around, self.max_tokens, self.out / "read")
             others = {whose: [collection] for whose, collection in read.changed.items()}
             both = guarded(read.inside, others, alphas[-1], since=at)
             changed = [both.measured(alpha) for alpha in alphas]
-        docs = self.docs or self.out
-        tables = markdown(own, changed, alphas, at)
-        write_atomically(docs / "streaming-tables.md", tables.encode())
-        write_atomically(docs / "streaming.png", picture(own, changed, at))
-        print(tables)
-        print(f"wrote {docs / 'streaming-tables.md'} and streaming.png")
+        self.write("streaming", markdown(own, changed, alphas, at), picture(own, changed, at))
+
+
+class Patches(Streams):
+    """Patches of a response beside its running mean, where it changes over; resumes."""
+
+    sizes: CliVariadicArg[list[int]] = Field(
+        default=[4, 8, 16, 32], description="tokens a patch, and between looks at the running mean"
+    )
+    score: Literal["mahalanobis", "tv-paper"] = Field(default="mahalanobis", description="taken")
+
+    def run(self) -> None:
+        at = self.max_tokens // 2
+        if any(size < 2 or at % size for size in self.sizes):
+            raise CalibrationError(
+                f"--sizes {' '.join(map(str, self.sizes))} do not divide the {at} tokens before "
+                "the change: give such as do, of 2 tokens or more",
+                param="sizes",
+            )
+        looks = self.require()
+        from calibration.bench.streaming import patched
+        from calibration.bench.streaming.picture import patched_picture
+        from calibration.bench.streaming.sequential import guarded
+        from calibration.bench.streaming.sources import change_over, draw, read_whole, stream
+        from detector.engine.model.checkpoint import load_checkpoint
+
+        set_threads()
+        alphas = sorted(self.alpha)
+        guards = patched.guards(sorted(self.sizes), self.max_tokens)
+        drawn = draw(self.questions, self.ood, self.n, self.n_ood, self.out / "drawn")
+        checkpoint = load_checkpoint(self.model, "auto")
+        found = stream(checkpoint, drawn, looks, self.max_tokens, self.out / "own")
+        asked = checkpoint, found, patched.looks_of(guards), self.max_tokens, self.out / "patched"
+        read, outside = change_over(*asked), read_whole(*asked)
+        changed = {whose: [collection] for whose, collection in read.changed.items()}
+        others = guarded(
+            read.inside, {**changed, patched.WHOLE: [outside]}, alphas[-1], 0, self.score
+        )
+        compared = patched.compare(guards, others, at, alphas)
+        self.write(
+            f"patches-{self.score}",
+            patched.markdown(compared, alphas, at),
+            patched_picture(compared, len(alphas) // 2, at),
+        )

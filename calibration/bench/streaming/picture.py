@@ -13,12 +13,14 @@ import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.ticker import PercentFormatter
 
+from calibration.bench.streaming.patched import Compared
 from calibration.bench.streaming.sequential import Measured
 from calibration.bench.streaming.tables import POOLED
 
 _COLOURS = ("#1f6f4a", "#c07a2c", "#6c7fa6", "#8a3f8f")
 _MARKERS = ("o", "D", "s", "^")
 _GREY = "#e3e8ee"
+_STYLES = {"patches": "-", "running mean": "--"}
 
 
 def picture(
@@ -51,6 +53,33 @@ def picture(
     return out.getvalue()
 
 
+def patched_picture(compared: Sequence[Compared], place: int, at: int) -> bytes:
+    """How many are flagged by when, of responses that change over, at one of the alphas: a panel
+    each by whose the second half is.
+    """
+    first = next(measured for each in compared if (measured := each.changed[place]))
+    names = list(first.power_by)
+    sizes = list(dict.fromkeys(each.guard.size for each in compared))
+    with mpl.rc_context({"font.size": 9}):
+        figure, axes = plt.subplots(
+            1, len(names), figsize=(5.25 * len(names), 3.9), layout="constrained", squeeze=False
+        )
+        for panel, name in zip(axes[0], names, strict=True):
+            for each in compared:
+                found, guard = each.changed[place], each.guard
+                if found is not None and guard.name in _STYLES:
+                    since = [(tokens - at, share) for tokens, share in found.power_by[name]]
+                    what = f"{guard.name}, every {guard.size} tokens"
+                    _line(panel, since, sizes.index(guard.size), _STYLES[guard.name], what)
+            _dressed(
+                panel, f"second half {name}", f"tokens since the change, alpha {first.alpha:g}"
+            )
+        out = io.BytesIO()
+        figure.savefig(out, format="png", dpi=150)
+        plt.close(figure)
+    return out.getvalue()
+
+
 def _line(
     panel: Axes, points: Sequence[tuple[int, float]], number: int, style: str, name: str
 ) -> None:
@@ -77,4 +106,4 @@ def _dressed(panel: Axes, title: str, across: str) -> None:
     panel.spines[["top", "right"]].set_visible(False)
     panel.grid(axis="y", color=_GREY)
     panel.set_axisbelow(True)
-    panel.legend(frameon=False, fontsize=7.5)
+    panel.legend(frameon=False, fontsize=7.5, handlelength=3.5)

@@ -23,7 +23,7 @@ from detector.conformal import Calibration
 from detector.detector import Detector
 from detector.errors import TooFewQuestionsError
 from detector.fitted_look import Part
-from detector.trajectory import END, PROMPT_LOOKS, Look
+from detector.trajectory import END, Look, taken_at
 
 Numbers = NDArray[np.float64]
 Spread = tuple[float, float, float]
@@ -68,9 +68,7 @@ class Stream:
         return np.where(flags.any(1), first, np.nan)
 
     def _tokens(self, look: Look) -> Numbers:
-        if look in PROMPT_LOOKS:
-            return np.zeros_like(self.lengths)
-        return self.lengths if look == END else np.full_like(self.lengths, look)
+        return self.lengths if look == END else np.full_like(self.lengths, taken_at(look))
 
 
 @dataclass(frozen=True)
@@ -177,9 +175,7 @@ class Guarded:
         at = stream.flagged_at(threshold)
         at = at[~(at <= self.since)] if self.since else at
         longest = int(stream.lengths.max())
-        ends = {
-            0 if look in PROMPT_LOOKS else longest if look == END else look for look in stream.looks
-        }
+        ends = {longest if look == END else taken_at(look) for look in stream.looks}
         return [(end, float((at <= end).mean())) for end in sorted(ends) if end >= self.since]
 
     def _drawn(self, alpha: float) -> tuple[Spread, dict[str, Spread]]:
@@ -211,13 +207,17 @@ def _spread(values: Sequence[float]) -> Spread:
 
 
 def guarded(
-    inside: Collection, others: Mapping[str, Sequence[Collection]], alpha: float, since: int = 0
+    inside: Collection,
+    others: Mapping[str, Sequence[Collection]],
+    alpha: float,
+    since: int = 0,
+    score: str = "mahalanobis",
 ) -> Guarded:
-    """Fit the default score at every look that was collected, and score everything."""
+    """Fit a score at every look that was collected, and score everything."""
     pools = pooled([inside])
     pools.require("fit", "conformal", "holdout")
     looks = inside.record.parsed_looks
-    parts = tuple(Part(look) for look in looks)
+    parts = tuple(Part(look, score) for look in looks)
     options = FitOptions(alpha=alpha, rank=RANK)
     detector = fit_material(Material(pools, parts), "streams", options).detector
     return Guarded(

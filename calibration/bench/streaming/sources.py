@@ -25,6 +25,7 @@ from detector.trajectory import PROMPT_LOOKS, Look, in_order
 SEED = 0
 INSIDE = "in-scope"
 READ = "in-scope-read-again"
+OUTSIDE = "out-of-scope-read-again"
 CHANGED = {"in scope": "changed-in-scope", "out of scope": "changed-out-of-scope"}
 """By whose the second half is, the file of responses that change over."""
 
@@ -104,7 +105,8 @@ def change_over(
     folder: Path,
 ) -> Changed:
     """Responses of holdout questions whose second half is that of another question's, read token by
-    token; only those are taken that go on for `max_tokens`.
+    token; only those are taken that go on for `max_tokens`. `looks` are taken as they are: see
+    `looks_around`.
     """
     at = max_tokens // 2
     text = Text(checkpoint.tokenizer)
@@ -134,10 +136,29 @@ def change_over(
         }
         files.append(_given(responses, folder / f"{name}.jsonl"))
     context = Context(responses="given", max_tokens=max_tokens)
-    looks = looks_around(looks, at)
     collect(checkpoint, files, context=context, looks=looks)
     inside, *changed = [CollectionFolder(file.folder).read() for file in files]
     return Changed(inside, dict(zip(CHANGED, changed, strict=True)), at)
+
+
+def read_whole(
+    checkpoint: Checkpoint,
+    streamed: Streamed,
+    looks: Sequence[Look],
+    max_tokens: int,
+    folder: Path,
+) -> Collection:
+    """The responses to questions out of scope, read token by token as they are."""
+    pairs = {
+        question: response
+        for collection in streamed.outside.values()
+        for question, response in zip(collection.texts, collection.responses, strict=True)
+    }
+    file = _given(pairs, folder / f"{OUTSIDE}.jsonl")
+    collect(
+        checkpoint, [file], context=Context(responses="given", max_tokens=max_tokens), looks=looks
+    )
+    return CollectionFolder(file.folder).read()
 
 
 def looks_around(looks: Sequence[Look], at: int) -> list[Look]:

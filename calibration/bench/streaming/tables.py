@@ -67,12 +67,12 @@ def _summary(
                         [
                             f"{alpha:g}",
                             guard,
-                            *_alarms(found),
-                            _power(delay),
-                            _spread(found.drawn_power[POOLED]),
+                            *alarms(found),
+                            power(delay),
+                            spread(found.drawn_power[POOLED]),
                             f"{delay.at_prompt:.1%}",
                             "-" if delay.share is None else f"{delay.share:.2f}",
-                            *_tokens(delay),
+                            *delayed(delay),
                         ]
                     )
                 )
@@ -86,7 +86,7 @@ def _by_file(found: Measured | None) -> list[str]:
     rows = [*heading([*head, "tokens saved"])]
     for name, delay in found.delays.items():
         n, prompt = str(delay.n), f"{delay.at_prompt:.1%}"
-        rows.append(line([name, n, _power(delay), prompt, *_tokens(delay)]))
+        rows.append(line([name, n, power(delay), prompt, *delayed(delay)]))
     return rows
 
 
@@ -108,29 +108,34 @@ def _changed(changed: Sequence[Measured | None], alphas: Sequence[float]) -> lis
         if found is None:
             continue
         for whose, delay in found.delays.items():
-            low, high = conformal.proportion_interval(delay.n_before, delay.n)
-            before = f"{delay.n_before / delay.n:.1%} ({low:.1%} to {high:.1%})"
-            power = [_power(delay), _spread(found.drawn_power[whose])]
-            cells = [f"{alpha:g}", whose, *_alarms(found), before, *power, *_tokens(delay)]
-            rows.append(line(cells))
+            since = [before(delay), power(delay), spread(found.drawn_power[whose])]
+            rows.append(line([f"{alpha:g}", whose, *alarms(found), *since, *delayed(delay)]))
     return rows
 
 
-def _alarms(found: Measured) -> list[str]:
-    alarms = found.false_alarms
-    return [_spread((alarms.rate_by_unit, alarms.low, alarms.high)), _spread(found.drawn_alarms)]
+def before(delay: Delay) -> str:
+    """The share flagged before anything was wrong, with its interval."""
+    low, high = conformal.proportion_interval(delay.n_before, delay.n)
+    return f"{delay.n_before / delay.n:.1%} ({low:.1%} to {high:.1%})"
 
 
-def _power(delay: Delay) -> str:
-    return _spread((delay.power, *delay.interval))
+def alarms(found: Measured) -> list[str]:
+    """The rate of false alarms with its interval, and when questions are dealt anew."""
+    once = found.false_alarms
+    return [spread((once.rate_by_unit, once.low, once.high)), spread(found.drawn_alarms)]
 
 
-def _spread(spread: Spread) -> str:
-    mean, low, high = spread
+def power(delay: Delay) -> str:
+    return spread((delay.power, *delay.interval))
+
+
+def spread(of: Spread) -> str:
+    mean, low, high = of
     return f"{mean:.1%} ({low:.1%} to {high:.1%})"
 
 
-def _tokens(delay: Delay) -> list[str]:
+def delayed(delay: Delay) -> list[str]:
+    """Quartiles of the tokens until the flag, those expected and those saved."""
     found = "-"
     if delay.tokens is not None:
         low, median, high = delay.tokens

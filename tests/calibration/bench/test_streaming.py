@@ -7,17 +7,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from calibration.bench.streaming.__main__ import main
 from calibration.bench.streaming.sequential import Delay, Guarded, Stream
-from calibration.bench.streaming.sources import CHANGED, draw, looks_around
+from calibration.bench.streaming.sources import CHANGED, READ, draw, looks_around
 from calibration.collection import CollectionFolder, Shard
 from calibration.generate import generate
 from detector.errors import CalibrationError
-from detector.trajectory import END, PROMPT, QUESTION
+from detector.trajectory import END, PROMPT, QUESTION, patch
 from tests.tiny import tiny_checkpoint
 
 NEVER = -np.inf
+_SIZES = ("| 2", "| 4")
 
 
 def stream(scores: list[list[float]], lengths: list[float]) -> Stream:
@@ -150,6 +152,29 @@ def test_it_measures_and_resumes(
     monkeypatch.setattr(CollectionFolder, "append", refused)
     assert main(command) == 0
     assert (tmp_path / "streaming-tables.md").read_text() == written
+
+
+def test_patches_are_compared_with_the_running_mean(files: Path, tmp_path: Path) -> None:
+    command = [
+        *("patches", str(files / "in.jsonl")),
+        *("--ood", str(files / "x.jsonl"), str(files / "y.jsonl")),
+        *("--model", str(files / "model"), "--n", "55", "--n-ood", "5", "--looks", "prompt,2"),
+        *("--max-tokens", "8", "--sizes", "2", "4", "--alpha", "0.3", "--out", str(tmp_path)),
+    ]
+    assert main(command) == 0
+    written = (tmp_path / "patches-mahalanobis-tables.md").read_text()
+    rows = [line.strip("| ").split(" | ") for line in written.splitlines() if line[:3] in _SIZES]
+    kinds = ["running mean", "patches", "both"]
+    # Of false alarms, of two kinds of second halves, and of whole responses.
+    assert [row[:2] for row in rows] == [[size, kind] for size in "24" for kind in kinds] * 4
+    # Looks at the prompt and 4 patches of 2 tokens; the first of them is a running mean.
+    assert [row[2] for row in rows[:6]] == ["5", "5", "8", "3", "3", "4"]
+    assert (tmp_path / "patches-mahalanobis.png").read_bytes()[:4] == b"\x89PNG"
+    read = CollectionFolder(tmp_path / "patched" / READ).read()
+    # A running mean over 4 tokens is the mean of the two patches of 2.
+    planes = {look: read.at(look)[0] for look in (2, 4, patch(3, 4))}
+    torch.testing.assert_close(planes[4], (planes[2] + planes[patch(3, 4)]) / 2)
+    assert main([*command, "--sizes", "3"]) == 2
 
 
 def test_what_cannot_be_measured(

@@ -1,0 +1,1 @@
+"""A plugin for `vllm serve`: the guard inside a deployment of vLLM's own server."""

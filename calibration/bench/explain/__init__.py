@@ -1,0 +1,1 @@
+"""What explanations of flags are worth: how often the nearest is of the same kind."""
