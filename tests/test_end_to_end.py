@@ -154,14 +154,20 @@ def test_packaged_artifact_is_what_it_says() -> None:
     assert manifest.scope == "grade-school math questions"
     assert (manifest.n_layers, manifest.hidden_size) == (30, 576)
     # A question's words would stand in it as plain text: none do but the canaries', which are made
-    # up.
-    assert manifest.canaries is not None
+    # up, and of its neighbours those that are the project's own.
+    assert manifest.canaries is not None and manifest.neighbours is not None
     asked = [canary.messages[-1]["content"] for canary in manifest.canaries.questions]
     assert set(asked) <= {messages[-1]["content"] for messages in generated(200, 0)}
+    kept = [each for each in manifest.neighbours.questions if each.text is not None]
+    assert {each.file for each in kept} <= {"written", "kinds", "more-kinds"}
+    asked += [each.text for each in kept if each.text]
     assert b"How many" not in path.read_bytes().replace(
         b"How many", b"", sum(text.count("How many") for text in asked)
     )
-    assert "How many" not in manifest.model_copy(update={"canaries": None}).model_dump_json()
+    assert (
+        "How many"
+        not in manifest.model_copy(update={"canaries": None, "neighbours": None}).model_dump_json()
+    )
 
 
 @torch.inference_mode()
