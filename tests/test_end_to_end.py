@@ -155,7 +155,8 @@ def test_packaged_artifact_is_what_it_says() -> None:
     assert (manifest.n_layers, manifest.hidden_size) == (30, 576)
     # A question's words would stand in it as plain text: none do but the canaries', which are made
     # up, and of its neighbours those that are the project's own.
-    assert manifest.canaries is not None and manifest.neighbours is not None
+    assert manifest.canaries is not None
+    assert manifest.neighbours is not None
     asked = [canary.messages[-1]["content"] for canary in manifest.canaries.questions]
     assert set(asked) <= {messages[-1]["content"] for messages in generated(200, 0)}
     kept = [each for each in manifest.neighbours.questions if each.text is not None]
