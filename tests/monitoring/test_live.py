@@ -21,6 +21,7 @@ from tests.app.clients import CHAT, IN_SCOPE, OUT_OF_SCOPE, served, user
 from tests.app.serving import make_app
 from tests.monitoring.families import plain
 from tests.monitoring.prometheus import RULES, Prometheus, checked, program, running, until
+from tests.opined import LOW, with_opinions
 
 QUERIES = [
     (name, panel["title"], target["expr"])
@@ -114,8 +115,9 @@ def users(artifact: Artifact, tmp_path_factory: pytest.TempPathFactory) -> Itera
     program("prometheus")
     folder = tmp_path_factory.mktemp("service")
     app = make_app(
-        with_canaries(artifact),
+        with_opinions(with_canaries(artifact), LOW),  # all of which leave the flag
         mode="flag",
+        second_opinion="uncertainty",
         uncalibrated="include",
         audit=folder / "audit.sqlite",
         state=folder / "state.json",
