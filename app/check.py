@@ -16,7 +16,7 @@ from detector.errors import ArtifactMismatchError, CheckpointError, TrajGuardErr
 
 if TYPE_CHECKING:
     from detector.artifact import Artifact
-    from detector.manifest import Manifest
+    from detector.manifest import Manifest, Place
 
 _DEFAULT_MODEL = Settings.model_fields["model"].default
 _NEEDED = ("config.json", "tokenizer.json")
@@ -46,6 +46,7 @@ def main(arguments: list[str]) -> int:
 def _artifact(settings: Settings) -> Artifact:
     from app.at_alpha import detector_of, others_of
     from app.loading import dtype_of
+    from app.second_opinion.known import require_second_opinion
     from detector import artifact as artifacts
 
     artifact = artifacts.load(settings.artifact)
@@ -60,6 +61,7 @@ def _artifact(settings: Settings) -> Artifact:
             "it holds there, with `trajguard revalidate`",
             param="engine" if dtype in manifest.dtypes("own") else "dtype",
         )
+    require_second_opinion(settings, manifest, _place(settings, manifest, dtype))
     looks = ", ".join(dict.fromkeys(look.look for look in artifact.manifest.looks))
     _say(
         "artifact",
@@ -68,6 +70,16 @@ def _artifact(settings: Settings) -> Artifact:
         f"({detector.guarantee}), threshold {detector.threshold:.3f}",
     )
     return artifact
+
+
+def _place(settings: Settings, manifest: Manifest, dtype: str) -> Place:
+    """Where it would be served, as far as that is known without the device."""
+    from detector.manifest import Place
+
+    engine = manifest.engine.model_copy(update={"name": settings.engine})
+    return Place(
+        fingerprint=manifest.fingerprint.model_copy(update={"dtype": dtype}), engine=engine
+    )
 
 
 def _model(settings: Settings, manifest: Manifest) -> str:

@@ -12,6 +12,7 @@ import trajguard
 from app.settings import default_artifact
 from detector import artifact as artifacts
 from detector.artifact import Artifact
+from tests.opined import with_opinions
 
 
 @pytest.fixture
@@ -120,3 +121,25 @@ def test_a_folder_that_is_not_there_is_named(
     status, _, err = check(capsys, "--artifact", path, "--model", tmp_path / "none")
     assert status == 1
     assert "is not there: correct the path" in err
+
+
+@pytest.mark.parametrize(
+    ("name", "command"),
+    [("uncertainty", "trajguard second-opinion"), ("recheck", "trajguard recheck")],
+)
+def test_a_second_opinion_that_the_artifact_has_not_is_named(
+    name: str, command: str, path: Path, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = ("--artifact", path, "--model", folder, "--second-opinion", name)
+    status, _, err = check(capsys, *flags)
+    assert status == 1
+    assert command in " ".join(err.split())
+
+
+def test_a_second_opinion_that_it_has_is_in_order(
+    artifact: Artifact, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    saved = tmp_path / "opined.safetensors"
+    with_opinions(artifact, 0.0).save(saved)
+    flags = ("--artifact", saved, "--model", folder, "--second-opinion", "uncertainty")
+    assert check(capsys, *flags)[0] == 0
